@@ -1,0 +1,107 @@
+"""How good a model is, measured on tasks it was not trained on."""
+
+from dataclasses import asdict, dataclass
+from math import sqrt
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A probability of exactly 0 for what turned out true would make the log loss infinite.
+LEAST_PROBABILITY = 1e-7
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """One class's tasks: how many truly have it, how many are predicted to, and how many both."""
+
+    name: str
+    actual: int
+    predicted: int
+    correct: int
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the class's tasks that are found; None where there are none."""
+        return self.correct / self.actual if self.actual else None
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the predictions of the class that are right; None where there are none."""
+        return self.correct / self.predicted if self.predicted else None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy is the share of tasks predicted right (multi-label: in every class)."""
+
+    total: int
+    correct: int
+    accuracy: float
+    interval: tuple[float, float]
+    """Wilson's 95 % confidence interval of the accuracy."""
+    log_loss: float
+    """Cross-entropy against the vote shares, in nats a task (multi-label: a task and class)."""
+    classes: tuple[ClassCounts, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers, strings and None only, recall and precision of each class included."""
+        classes = [asdict(c) | {"recall": c.recall, "precision": c.precision} for c in self.classes]
+        return asdict(self) | {"interval": list(self.interval), "classes": classes}
+
+
+def accuracy_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) where nothing was counted."""
+    if not 0 <= correct <= total:
+        raise ValueError(f"correct must lie between 0 and total, got {correct} of {total}")
+    if total == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = correct / total
+    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    # The exact bounds at 0 and 1, which rounding would miss by an ulp.
+    return 0.0 if correct == 0 else centre - half, 1.0 if correct == total else centre + half
+
+
+def evaluate(
+    probabilities: NDArray[Any], targets: NDArray[Any], classes: tuple[str, ...], multi_label: bool
+) -> Evaluation:
+    """Compare `probabilities` (n, classes) with the annotators' vote shares `targets` (n, classes).
+
+    A task's truth is the class most voted for (multi-label: every class that at least half voted for).
+    Where the vote is tied, the prediction is right if it agrees with either side. Raises ValueError where the
+    shapes differ or there is no task.
+    """
+    if probabilities.shape != targets.shape or probabilities.shape[1:] != (len(classes),):
+        raise ValueError(
+            f"probabilities {probabilities.shape} and targets {targets.shape} "
+            f"must both be (tasks, {len(classes)})"
+        )
+    if len(targets) == 0:
+        raise ValueError("there is no task to evaluate on")
+    p = np.clip(probabilities.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    if multi_label:
+        predicted = probabilities >= 0.5
+        actual = np.where(targets == 0.5, predicted, targets > 0.5)
+        log_loss = -np.mean(targets * np.log(p) + (1 - targets) * np.log(1 - p))
+    else:
+        predicted = _one_hot(probabilities.argmax(axis=1), len(classes))
+        agrees = (predicted & (targets == targets.max(axis=1, keepdims=True))).any(axis=1, keepdims=True)
+        actual = np.where(agrees, predicted, _one_hot(targets.argmax(axis=1), len(classes)))
+        log_loss = -np.mean((targets * np.log(p)).sum(axis=1))
+    correct, total = int((predicted == actual).all(axis=1).sum()), len(targets)
+    counts = zip(classes, actual.sum(0), predicted.sum(0), (actual & predicted).sum(0), strict=True)
+    return Evaluation(
+        total=total,
+        correct=correct,
+        accuracy=correct / total,
+        interval=accuracy_interval(correct, total),
+        log_loss=float(log_loss),
+        classes=tuple(ClassCounts(name, int(a), int(p), int(c)) for name, a, p, c in counts),
+    )
+
+
+def _one_hot(indices: NDArray[np.intp], classes: int) -> NDArray[np.bool_]:
+    return np.eye(classes, dtype=np.bool_)[indices]
