@@ -1,0 +1,124 @@
+"""Settings of a deployment (environment) and of one project's loop (labeling config, extra params, environment)."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from strategies import strategy as parse_strategy
+
+
+class InvalidSettings(ValueError):
+    """A setting that cannot be used; the message names it, says where it was set and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """What the operator sets once for a deployment. Each field is the environment variable of the same name."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+
+    label_studio_url: str = Field("http://localhost:8080", description="Label Studio, as this backend reaches it")
+    label_studio_api_key: SecretStr = Field(
+        SecretStr(""), description="Personal access token of a Label Studio user who may edit the projects"
+    )
+    backend_url: str = Field("http://localhost:9090", description="This backend, as Label Studio reaches it")
+    basic_auth_user: str = Field("", description="User that Label Studio must send; empty: no authentication")
+    basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password that Label Studio must send")
+    model_dir: Path = Field(Path("data"), description="Folder for the database, embeddings, models and caches")
+    database_url: str = Field("", description="SQLAlchemy URL of the state; empty: SQLite in MODEL_DIR")
+    redis_url: str = Field("", description="Redis for jobs; empty: SQLite in MODEL_DIR")
+    media_hosts: str = Field("", description="Comma-separated private hosts that images may come from")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    host: str = Field("0.0.0.0", description="Address that the server listens on")  # noqa: S104
+    port: int = Field(9090, description="Port that the server listens on")
+
+    @field_validator("label_studio_url", "backend_url")
+    @classmethod
+    def _without_trailing_slash(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"must start with http:// or https://, not {url!r}")
+        return url.rstrip("/")
+
+    @property
+    def basic_auth(self) -> tuple[str, str] | None:
+        """User and password that protect the backend, or None where none are set."""
+        password = self.basic_auth_pass.get_secret_value()
+        return (self.basic_auth_user, password) if self.basic_auth_user and password else None
+
+    @property
+    def state_url(self) -> str:
+        """SQLAlchemy URL of the state database."""
+        return self.database_url or f"sqlite:///{self.model_dir.absolute() / 'state.db'}"
+
+    @property
+    def allowed_media_hosts(self) -> frozenset[str]:
+        """Hosts from which images may be fetched although their addresses are private."""
+        return frozenset(host.strip() for host in self.media_hosts.split(",") if host.strip())
+
+
+ENVIRONMENT_PREFIX = "ACTIVE_LEARNING_"
+
+
+class LoopSettings(BaseModel):
+    """How the loop of one project works."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    strategy: Any = Field(
+        default={"filter_then_diversify": {"filter": "margin", "diversify": "k_center_greedy"}},
+        description="What to label next, once a learner can be trained",
+    )
+    cold_start_strategy: Any = Field("typicality", description="What to label next while there is no learner")
+    embedding: str = Field("auto", description='"auto", a timm model name, or "self-supervised"')
+    members: int = Field(8, ge=2, le=32, description="Learners in the committee")
+    minimum_labels: int = Field(10, ge=2, description="Labels before a learner is trained")
+    labels_per_round: int = Field(10, ge=1, description="New labels that start a round")
+    round_after_seconds: float = Field(
+        300, ge=1, description="A round also starts when a label has waited this long"
+    )
+    debounce_seconds: float = Field(1, ge=0, description="Pause that lets a burst of events become one round")
+    window: int = Field(100, ge=1, le=10_000, description="Fewest tasks published ahead of the annotators")
+    audit_share: float = Field(0.1, ge=0, le=0.5, description="Share of tasks drawn at random to measure the model")
+    preannotate: bool = Field(True, description="Show the prediction to the annotator")
+    target_accuracy: float | None = Field(
+        None, gt=0, le=1, description="Recommend to stop when accuracy surely reaches this"
+    )
+    budget: int | None = Field(None, ge=1, description="Recommend to stop at this many labels")
+
+    @field_validator("strategy", "cold_start_strategy")
+    @classmethod
+    def _known_strategy(cls, spec: Any) -> Any:
+        parse_strategy(spec)
+        return spec
+
+    @classmethod
+    def resolve(
+        cls, config_attributes: Mapping[str, str], extra_params: Mapping[str, Any] | None
+    ) -> Self:
+        """Merge the sources: labeling config over extra params over environment over defaults.
+
+        Attributes of the labeling config that are not ours (other backends use ``model_*`` too) are ignored.
+
+        Raises:
+            InvalidSettings: a value is out of range, of the wrong type, or names something unknown.
+        """
+        names = cls.model_fields
+        environment = {
+            name: value for name in names if (value := os.environ.get(ENVIRONMENT_PREFIX + name.upper()))
+        }
+        merged: dict[str, Any] = dict(environment)
+        merged.update(extra_params or {})
+        merged.update({name: value for name, value in config_attributes.items() if name in names})
+        try:
+            return cls(**merged)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            if first["type"] == "extra_forbidden":
+                message = f"unknown setting {name!r}; known are: {', '.join(names)}"
+            else:
+                message = f"setting {name!r}: {first['msg'].removeprefix('Value error, ')}"
+            raise InvalidSettings(message) from None

@@ -1,0 +1,93 @@
+"""The state database: sessions that read, sessions that write, and its schema brought up to date."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from backend.store.tables import Base
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+ROWS_PER_STATEMENT = 500  # SQLite takes a bounded number of bound variables
+
+
+class Database:
+    """State on SQLite (WAL) or PostgreSQL.
+
+    Many processes and threads may use the same database. On SQLite a writer takes the lock when its
+    transaction begins, so that it waits for its turn instead of failing half-way.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = sqlalchemy.make_url(url)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+pg8000")
+        self.is_sqlite = parsed.drivername.startswith("sqlite")
+        if self.is_sqlite and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        self.engine = sqlalchemy.create_engine(parsed, pool_pre_ping=not self.is_sqlite, pool_size=20)
+        self._writer = self.engine.execution_options(write=True)
+        if self.is_sqlite:
+            _prepare_sqlite(self.engine)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that changes nothing; its objects stay usable after it."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that commits at the end of the block, or rolls back when it raises."""
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def migrate(self) -> None:
+        """Bring the schema up to date; safe when several processes start at once."""
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        with self._writer.connect() as connection, connection.begin():
+            if not self.is_sqlite:
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7263114)")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def upsert(session: Session, table: type[Base], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert rows, or update the given columns where the primary key exists. All rows have the same keys."""
+    pending = list(rows)
+    if not pending:
+        return
+    dialect = session.get_bind().dialect.name
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    keys = [column.name for column in sqlalchemy.inspect(table).primary_key]
+    changed = [name for name in pending[0] if name not in keys]
+    for start in range(0, len(pending), ROWS_PER_STATEMENT):
+        statement = insert(table).values(pending[start : start + ROWS_PER_STATEMENT])
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=keys, set_={name: statement.excluded[name] for name in changed}
+            )
+        )
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver would begin transactions by its own rules
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
