@@ -1,7 +1,7 @@
 """A real Label Studio on this machine, for the demo and the tests.
 
-It listens on 127.0.0.1 only, keeps everything (SQLite database, uploads, log, credentials) in one directory, and
-calls nobody outside.
+It listens on 127.0.0.1 only, calls nobody outside, and keeps everything (SQLite database, uploads, log,
+credentials) in one directory.
 """
 
 import json
@@ -15,13 +15,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 
 EMAIL = "demo@example.com"
 START_TIMEOUT = 300.0
-"""Seconds. A first start runs some 260 database migrations: half a minute on two cores, minutes on a busy machine."""
+"""Seconds. A first start runs 261 database migrations: half a minute, several on a busy machine."""
 STOP_TIMEOUT = 10.0
 """Seconds between asking the process to end and killing it."""
 
@@ -38,8 +38,8 @@ class LabelStudioServer:
     Args:
         directory: holds the database, uploads, `label-studio.log` and `credentials.json`; created if absent.
         port: where to listen; a free one by default. It stays the same over restarts.
-        local_files: a folder whose files may be served as `/data/local-files/?d=…` (a project also needs a local
-            storage that covers them).
+        local_files: a folder whose files may be served as `/data/local-files/?d=…` (a project also needs a
+            local storage that covers them).
         settings: further environment variables for Label Studio; they win over those set here.
     """
 
@@ -79,24 +79,23 @@ class LabelStudioServer:
         """Start, wait until `/health` answers, and on the first start get an API key.
 
         Raises:
-            LabelStudioStartError: not installed, port occupied, or the process ended or hung; then with the end of
-                its log.
+            LabelStudioStartError: not installed, port occupied, or the process ended or hung (with the end of
+                its log).
         """
         executable = Path(sys.executable).parent / "label-studio"
         if not executable.exists():
             raise LabelStudioStartError(
-                f"Label Studio is not installed beside {sys.executable}. Install it with `pip install label-studio`, "
-                "or point the backend at a Label Studio that runs elsewhere (LABEL_STUDIO_URL)."
+                f"Label Studio is not installed beside {sys.executable}. Install it with "
+                "`pip install label-studio`, or point the backend at a Label Studio that runs elsewhere (LABEL_STUDIO_URL)."
             )
         if _occupied(self.port):
             raise LabelStudioStartError(
                 f"Port {self.port} is already in use. Stop what listens there, or choose another port."
             )
         self.directory.mkdir(parents=True, exist_ok=True)
-        credentials = self._stored_credentials()
-        self.password = credentials.get("password") or secrets.token_urlsafe(12)
+        self._load_credentials()
         command = [str(executable), "start", "--no-browser", "--internal-host", "127.0.0.1"]
-        # Without --debug it would move to the next free port when this one is taken meanwhile; with it, it ends.
+        # Without --debug it moves to the next free port when this one was taken meanwhile; with it, it ends.
         command += ["--port", str(self.port), "--debug"]
         with self.log.open("ab") as log:
             log_start = log.tell()
@@ -107,11 +106,14 @@ class LabelStudioServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # its own process group: Ctrl-C reaches us first, and stop() ends all of it
+                start_new_session=True,  # its own process group: Ctrl-C reaches us alone, stop() ends all of it
             )
         try:
             self._wait_until_healthy(self._process, log_start)
-            self.api_key = credentials.get("api_key") or self._first_api_key()
+            if not self.api_key:
+                with httpx.Client(base_url=self.url, trust_env=False, timeout=30) as client:
+                    self.api_key = _personal_access_token(client, "/user/login/", self.email, self.password)
+                self._store_credentials()
         except BaseException:
             self.kill()
             raise
@@ -147,8 +149,8 @@ class LabelStudioServer:
             return _personal_access_token(client, invite, email, password)
 
     def _environment(self) -> dict[str, str]:
-        # The backend's own LABEL_STUDIO_* variables must not configure this server. Bytecode is always cached: compiling
-        # its five thousand modules anew would take 8 of 13 seconds at each start.
+        # The backend's own LABEL_STUDIO_* variables must not configure this server. Bytecode is always cached:
+        # compiling its thousands of modules anew would take 8 of 13 seconds at each start.
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -204,17 +206,20 @@ class LabelStudioServer:
         text = self.log.read_bytes()[log_start:].decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:]) or "(empty)"
 
-    def _first_api_key(self) -> str:
-        with httpx.Client(base_url=self.url, trust_env=False, timeout=30) as client:
-            api_key = _personal_access_token(client, "/user/login/", self.email, self.password)
+    def _load_credentials(self) -> None:
+        path = self.directory / "credentials.json"
+        if path.exists():
+            stored = json.loads(path.read_text())
+            self.password, self.api_key = stored["password"], stored["api_key"]
+        else:  # stored before the first start, so that one cut short can be resumed
+            self.password = secrets.token_urlsafe(12)
+            self._store_credentials()
+
+    def _store_credentials(self) -> None:
+        credentials = {"email": self.email, "password": self.password, "api_key": self.api_key}
         path = self.directory / "credentials.json"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump({"email": self.email, "password": self.password, "api_key": api_key}, file)
-        return api_key
-
-    def _stored_credentials(self) -> dict[str, Any]:
-        path = self.directory / "credentials.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+            json.dump(credentials, file)
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -240,8 +245,8 @@ def _personal_access_token(client: httpx.Client, form: str, email: str, password
     answer = client.post(form, data={"email": email, "password": password}, headers=headers())
     if not answer.is_redirect:  # the form again, with its complaint
         raise LabelStudioStartError(
-            f"Label Studio refused {email} at {form.partition('?')[0]} (HTTP {answer.status_code}): wrong password, or "
-            "for a new user an email that is taken or a password that is too short or too common."
+            f"Label Studio refused {email} at {form.partition('?')[0]} (HTTP {answer.status_code}): a wrong "
+            "password or, for a new user, an email that is taken or a password that is too short or too common."
         )
     created = client.post("/api/token/", headers=headers()).raise_for_status()
     return str(created.json()["token"])
