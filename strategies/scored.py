@@ -1,0 +1,34 @@
+"""Strategies that give each image a score of its own: the ranking is the highest scores."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from strategies.ordering import highest
+from strategies.protocol import Need, Pool, Ranking, Scores, check_request
+
+
+class ScoredStrategy(ABC):
+    """Base of the strategies whose score of an image does not depend on the images chosen before it."""
+
+    name: str
+    needs: frozenset[Need]
+
+    @abstractmethod
+    def scores(self, pool: Pool) -> Scores:
+        """(pool.size,) acquisition score of each image, higher = label sooner."""
+
+    @abstractmethod
+    def reason(self, pool: Pool, index: int) -> str:
+        """Why the image at `index` was chosen, in words."""
+
+    def rank(self, pool: Pool, size: int, *, batch_size: int, seed: int) -> Ranking:
+        """The images with the highest scores."""
+        check_request(size, batch_size)
+        scores = self.scores(pool)
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"{self.name} gave scores that are not finite: report it to who wrote the strategy."
+            )
+        indices = highest(pool, scores, size)
+        return Ranking(indices, scores[indices], tuple(self.reason(pool, int(i)) for i in indices))
