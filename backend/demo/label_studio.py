@@ -86,7 +86,7 @@ class LabelStudioServer:
         if not executable.exists():
             raise LabelStudioStartError(
                 f"Label Studio is not installed beside {sys.executable}. Install it with "
-                "`pip install label-studio`, or point the backend at a Label Studio that runs elsewhere (LABEL_STUDIO_URL)."
+                "`pip install label-studio`, or point the backend at one that runs elsewhere (LABEL_STUDIO_URL)."
             )
         if _occupied(self.port):
             raise LabelStudioStartError(
@@ -106,7 +106,7 @@ class LabelStudioServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # its own process group: Ctrl-C reaches us alone, stop() ends all of it
+                start_new_session=True,  # its own process group: Ctrl-C reaches us alone, we end all of it
             )
         try:
             self._wait_until_healthy(self._process, log_start)
@@ -149,8 +149,8 @@ class LabelStudioServer:
             return _personal_access_token(client, invite, email, password)
 
     def _environment(self) -> dict[str, str]:
-        # The backend's own LABEL_STUDIO_* variables must not configure this server. Bytecode is always cached:
-        # compiling its thousands of modules anew would take 8 of 13 seconds at each start.
+        # The backend's own LABEL_STUDIO_* variables must not configure this server. Bytecode is cached in any
+        # case: compiling its thousands of modules anew would take 8 of 13 seconds at each start.
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -246,9 +246,15 @@ def _personal_access_token(client: httpx.Client, form: str, email: str, password
     if not answer.is_redirect:  # the form again, with its complaint
         raise LabelStudioStartError(
             f"Label Studio refused {email} at {form.partition('?')[0]} (HTTP {answer.status_code}): a wrong "
-            "password or, for a new user, an email that is taken or a password that is too short or too common."
+            "password or, for a new user, an email that is taken or a password too short or too common."
         )
-    created = client.post("/api/token/", headers=headers()).raise_for_status()
+    created = client.post("/api/token/", headers=headers())
+    if created.status_code == httpx.codes.CONFLICT:  # it keeps one per user and shows it once
+        raise LabelStudioStartError(
+            f"{email} has an API key already, which Label Studio does not show again. Revoke it under Account & "
+            "Settings → Personal Access Token, or delete Label Studio's directory to begin anew."
+        )
+    created.raise_for_status()
     return str(created.json()["token"])
 
 
