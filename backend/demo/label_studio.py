@@ -86,7 +86,7 @@ class LabelStudioServer:
         if not executable.exists():
             raise LabelStudioStartError(
                 f"Label Studio is not installed beside {sys.executable}. Install it with "
-                "`pip install label-studio`, or point the backend at one that runs elsewhere (LABEL_STUDIO_URL)."
+                "`pip install label-studio`, or set LABEL_STUDIO_URL to one that runs elsewhere."
             )
         if _occupied(self.port):
             raise LabelStudioStartError(
@@ -251,8 +251,8 @@ def _personal_access_token(client: httpx.Client, form: str, email: str, password
     created = client.post("/api/token/", headers=headers())
     if created.status_code == httpx.codes.CONFLICT:  # it keeps one per user and shows it once
         raise LabelStudioStartError(
-            f"{email} has an API key already, which Label Studio does not show again. Revoke it under Account & "
-            "Settings → Personal Access Token, or delete Label Studio's directory to begin anew."
+            f"{email} has an API key already, which Label Studio does not show again. Revoke it under "
+            "Account & Settings → Personal Access Token, or delete Label Studio's directory to begin anew."
         )
     created.raise_for_status()
     return str(created.json()["token"])
