@@ -33,8 +33,8 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012
         str: Text,
         datetime: UtcDateTime,
-        dict[str, Any]: JSON,
-        list[int]: JSON,
+        dict[str, Any]: JSON(none_as_null=True),
+        list[int]: JSON(none_as_null=True),
     }
 
 
@@ -43,6 +43,7 @@ class ProjectState(StrEnum):
 
     CONNECTING = "connecting"  # seen through /setup or `connect`; not taken over yet
     ACTIVE = "active"
+    DISCONNECTING = "disconnecting"
     DISCONNECTED = "disconnected"
     GONE = "gone"  # deleted in Label Studio, or no longer visible to our key
 
@@ -65,6 +66,9 @@ class Project(Base):
     published_round: Mapped[int | None]  # id of the round whose queue is being served
     synced_until: Mapped[datetime | None]  # Label Studio's clock: tasks changed before are in the store
     synced_event: Mapped[int] = mapped_column(default=0)  # id of the last event that a sync has covered
+    synced_tasks: Mapped[int] = mapped_column(default=0)  # Label Studio's own count at the last sync
+    synced_annotated: Mapped[int] = mapped_column(default=0)  # tasks with annotations, likewise
+    audit_share: Mapped[float] = mapped_column(default=0)  # by which the tasks' `audit` was drawn
 
 
 class Task(Base):
@@ -78,6 +82,8 @@ class Task(Base):
     labeled: Mapped[bool] = mapped_column(default=False)  # Label Studio asks nobody for it any more
     target: Mapped[dict[str, Any] | None]  # what the annotators said
     ground_truth: Mapped[bool] = mapped_column(default=False)
+    skips: Mapped[int] = mapped_column(default=0)  # annotators who skipped it
+    touched: Mapped[bool] = mapped_column(default=False)  # an event since the last sync says: no longer waiting
     audit: Mapped[bool] = mapped_column(default=False)  # belongs to the random sample that measures the model
     embedded: Mapped[str | None]  # name of the embedder whose embedding is stored
     broken: Mapped[str | None]  # a sentence: why the image cannot be used

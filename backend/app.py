@@ -1,0 +1,21 @@
+"""The Flask application."""
+
+from flask import Flask
+
+from backend import protocol
+from backend.deployment import Deployment
+from backend.loop.jobs import Jobs
+from backend.settings import Settings
+
+LARGEST_BODY = 256 << 20  # bytes; Label Studio sends the tasks of one "Retrieve predictions" in one request
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the application; gunicorn calls this without arguments, in each of its processes."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    deployment = Deployment(settings or Settings())
+    deployment.prepare()
+    app.extensions["jobs"] = Jobs(deployment)
+    protocol.register(app)
+    return app

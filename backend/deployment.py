@@ -1,0 +1,66 @@
+"""Everything one process of this deployment works with."""
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.media import MediaFetcher
+from backend.settings import Settings
+from backend.store.database import Database
+from backend.store.embeddings import EmbeddingStore
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The settings and, made when first used, the connections that they describe."""
+
+    settings: Settings
+
+    @cached_property
+    def database(self) -> Database:
+        """The state."""
+        return Database(self.settings.state_url)
+
+    @cached_property
+    def label_studio(self) -> LabelStudio:
+        """Label Studio's API."""
+        return LabelStudio(
+            self.settings.label_studio_url, self.settings.label_studio_api_key.get_secret_value()
+        )
+
+    @cached_property
+    def media(self) -> MediaFetcher:
+        """The tasks' images."""
+        return MediaFetcher(
+            self.settings.label_studio_url,
+            self.label_studio.access_token,
+            self.settings.model_dir / "media",
+            allowed_hosts=self.settings.allowed_media_hosts,
+        )
+
+    @cached_property
+    def embeddings(self) -> EmbeddingStore:
+        """The images' embeddings."""
+        return EmbeddingStore(self.settings.model_dir / "embeddings")
+
+    def project_folder(self, project_id: int) -> Path:
+        """Where models of a project are kept."""
+        return self.settings.model_dir / "projects" / str(project_id)
+
+    def model_folder(self, project_id: int, version: str) -> Path:
+        """Where the learner of one round is kept."""
+        return self.project_folder(project_id) / "models" / version
+
+    def prepare(self) -> None:
+        """Bring the folder and the schema up to date; every process calls this when it starts."""
+        logging.basicConfig(
+            level=self.settings.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
+        # One line a request would bury what the loop says.
+        for chatty in ("httpx", "huey", "alembic"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        self.settings.model_dir.mkdir(parents=True, exist_ok=True)
+        self.database.migrate()

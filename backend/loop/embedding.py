@@ -1,0 +1,221 @@
+"""The second step of a round: embeddings for the images that have none yet.
+
+A round embeds what it needs at once: the labeled images and, of a pool that is new to us, a random sample.
+The rest of a large pool is embedded in the background, and each round ranks what is embedded by then.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+from sqlalchemy import func, select, update
+
+from backend.deployment import Deployment
+from backend.engine.local import map_images
+from backend.labelstudio.media import MediaError
+from backend.learners.embedding import Embedder, load_embedder
+from backend.loop.audit import random_order
+from backend.settings import LoopSettings
+from backend.store.leases import HeldLease, lease
+from backend.store.tables import Project, ProjectState, Round, Task
+
+log = logging.getLogger(__name__)
+
+FIRST_SAMPLE = 300  # images that the first window is chosen from
+AT_ONCE = 300  # images that a round embeds itself; more are left to the background
+TRAINING_IMAGES = 1_000  # that an embedder trained on the project's own images sees
+FLUSH = 500  # embeddings written at a time
+LOADERS = 8
+
+# An embedder trained on a handful of images is trained again when the pool has grown to the next of these.
+POOL_SIZES = (32, 128, 512)
+
+_loaded: dict[tuple[str, Path], Embedder] = {}
+_loading = threading.Lock()
+
+
+def embedder_for(deployment: Deployment, project_id: int, settings: LoopSettings) -> Embedder:
+    """The embedder that a project's images are to be embedded with; trained now where it has to be.
+
+    Raises:
+        BackboneUnavailable: the named backbone can be had neither from the hub's cache nor from the hub.
+    """
+    folder = deployment.project_folder(project_id) / embedder_folder(deployment, project_id)
+    return _load(settings.embedding, folder, lambda: _sample(deployment, project_id))
+
+
+def embedder_folder(deployment: Deployment, project_id: int) -> str:
+    """Where, in the project's folder, an embedder trained on its images is kept; another as the pool grows."""
+    with deployment.database.read() as session:
+        usable = select(func.count()).where(Task.project_id == project_id, Task.broken.is_(None))
+        count = session.scalar(usable) or 0
+    return f"embedder-{sum(count >= size for size in POOL_SIZES)}"
+
+
+def embedder_of(deployment: Deployment, learned: Round) -> Embedder:
+    """The embedder whose embeddings the learner of a round was trained on."""
+    name, folder = learned.facts["embedder"], Path(learned.facts["embedder_folder"])
+    name = "self-supervised" if name.startswith("self-supervised") else name
+    return _load(name, deployment.project_folder(learned.project_id) / folder, list)
+
+
+def _load(name: str, folder: Path, sample: Callable[[], Sequence[Image]]) -> Embedder:
+    """Load an embedder once in a process."""
+    with _loading:
+        if (name, folder) not in _loaded:
+            _loaded[name, folder] = load_embedder(name, folder, sample)
+        return _loaded[name, folder]
+
+
+def _sample(deployment: Deployment, project_id: int) -> list[Image]:
+    """Random images of a project, for an embedder to be trained on."""
+    ids = _missing(deployment, project_id, None)[:TRAINING_IMAGES]
+    sources = _sources(deployment, project_id, ids)
+
+    def load(task_id: int) -> Image | None:
+        try:
+            return deployment.media.image(sources[task_id], task_id)
+        except MediaError:
+            return None  # the embedding step tells about it
+
+    with ThreadPoolExecutor(LOADERS) as pool:
+        return [image for image in pool.map(load, sources) if image is not None]
+
+
+def embed_for_round(
+    deployment: Deployment, project_id: int, settings: LoopSettings
+) -> dict[str, str | int | None]:
+    """Embed what a round needs now; returns what the round is to remember: embedder and images left."""
+    if not _missing(deployment, project_id, None).size:
+        return {"embedder": None, "embedder_folder": None, "to_embed": 0}  # no image to train one on either
+    folder = embedder_folder(deployment, project_id)
+    embedder = embedder_for(deployment, project_id, settings)
+    chosen = Task.project_id == project_id
+    with deployment.database.read() as session:
+        labeled = set(session.scalars(select(Task.id).where(chosen, Task.target.is_not(None))))
+        embedded = session.scalar(select(func.count()).where(chosen, Task.embedded == embedder.name))
+    missing = _missing(deployment, project_id, embedder.name)
+    needed = [task_id for task_id in missing if task_id in labeled]
+    pool = [task_id for task_id in missing if task_id not in labeled]
+    if not embedded:
+        needed += pool[:FIRST_SAMPLE]
+    elif len(pool) <= AT_ONCE:
+        needed += pool
+    _embed(deployment, project_id, embedder, needed)
+    return {
+        "embedder": embedder.name,
+        "embedder_folder": folder,
+        "to_embed": len(missing) - len(needed),
+    }
+
+
+def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) -> None:
+    """Embed all images that have no embedding yet; one worker at a time does it for a project."""
+    with lease(deployment.database, f"embed:{project_id}") as held:
+        if held is None:
+            return
+        embedder = embedder_for(deployment, project_id, settings)
+        while (missing := _missing(deployment, project_id, embedder.name)).size:
+            with deployment.database.read() as session:
+                project = session.get(Project, project_id)
+                if project is None or project.state != ProjectState.ACTIVE:
+                    return
+            _embed(deployment, project_id, embedder, [int(i) for i in missing[: 4 * FLUSH]], held)
+
+
+def images_to_embed(deployment: Deployment, project_id: int) -> int:
+    """How many images lack the embedding that the newest round works with."""
+    with deployment.database.read() as session:
+        latest = session.scalar(
+            select(Round).where(Round.project_id == project_id).order_by(Round.id.desc()).limit(1)
+        )
+    embedder = latest.facts.get("embedder") if latest else None
+    if embedder is None:
+        return 0
+    lacking = Task.broken.is_(None) & Task.embedded.is_distinct_from(embedder)
+    with deployment.database.read() as session:
+        return session.scalar(select(func.count()).where(Task.project_id == project_id, lacking)) or 0
+
+
+def _missing(deployment: Deployment, project_id: int, embedder: str | None) -> NDArray[np.int64]:
+    """Ids of the tasks without an embedding by `embedder`, or of all where it is None, in random order."""
+    query = select(Task.id).where(Task.project_id == project_id, Task.broken.is_(None))
+    if embedder is not None:
+        query = query.where(Task.embedded.is_distinct_from(embedder))
+    with deployment.database.read() as session:
+        ids = np.array(list(session.scalars(query)), dtype=np.int64)
+    return ids[np.argsort(random_order(project_id, ids))]
+
+
+def _embed(
+    deployment: Deployment,
+    project_id: int,
+    embedder: Embedder,
+    task_ids: Sequence[int],
+    held: HeldLease | None = None,
+) -> None:
+    for start in range(0, len(task_ids), FLUSH):
+        chunk = [int(task_id) for task_id in task_ids[start : start + FLUSH]]
+        sources = _sources(deployment, project_id, chunk)
+        ids: list[int] = []
+        vectors = []
+        broken: list[tuple[int, str]] = []
+
+        def load(task_id: int, sources: dict[int, str] = sources) -> Image:
+            return deployment.media.image(sources[task_id], task_id, at_least=embedder.size)
+
+        for batch in map_images(
+            sources,
+            load,
+            embedder.embed,
+            loaders=LOADERS,
+            failures=(MediaError,),
+        ):
+            if batch.items:
+                ids += batch.items
+                vectors.append(batch.outputs)
+            broken += batch.broken
+        if held is not None:
+            held.check()
+        if ids:
+            deployment.embeddings.append(project_id, embedder.name, ids, np.concatenate(vectors))
+        _note(deployment, project_id, embedder.name, ids, broken, sources)
+
+
+def _sources(
+    deployment: Deployment, project_id: int, task_ids: Sequence[int] | NDArray[np.int64]
+) -> dict[int, str]:
+    """Where the images of tasks are, in the order of `task_ids`; a task that is gone is left out."""
+    chosen = [int(task_id) for task_id in task_ids]
+    with deployment.database.read() as session:
+        query = select(Task.id, Task.source).where(Task.project_id == project_id, Task.id.in_(chosen))
+        found = {task.id: task.source for task in session.execute(query)}
+    return {task_id: found[task_id] for task_id in chosen if task_id in found}
+
+
+def _note(
+    deployment: Deployment,
+    project_id: int,
+    embedder: str,
+    ids: Sequence[int],
+    broken: Sequence[tuple[int, str]],
+    sources: dict[int, str],
+) -> None:
+    """Note what is embedded and what is broken, unless the task's image changed meanwhile."""
+    with deployment.database.write() as session:
+        for task_id in ids:
+            session.execute(
+                update(Task)
+                .where(Task.project_id == project_id, Task.id == task_id, Task.source == sources[task_id])
+                .values(embedded=embedder)
+            )
+        for task_id, reason in broken:
+            log.warning("project %d, task %d: %s", project_id, task_id, reason)
+            session.execute(
+                update(Task).where(Task.project_id == project_id, Task.id == task_id).values(broken=reason)
+            )

@@ -1,0 +1,190 @@
+"""The jobs that workers do. A message is only a nudge: what is to be done is read from the store.
+
+A nudge that is lost is made good within a minute by `reconcile`; one that comes twice does no harm.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from huey import RedisHuey, SqliteHuey, crontab
+from huey.api import Huey
+from sqlalchemy import select, update
+
+from backend.deployment import Deployment
+from backend.labelstudio.client import LabelStudioError
+from backend.labelstudio.labeling_config import UnsupportedConfig, read_labeling_config
+from backend.labelstudio.media import MediaUnavailable
+from backend.loop.connection import NotConnected, connect
+from backend.loop.embedding import embed_pool, images_to_embed
+from backend.loop.publishing import NotStored, top_up
+from backend.loop.reconciliation import notice_missed_changes
+from backend.loop.round import pause_until_due, run_round
+from backend.loop.rounds import start_round, unfinished_round
+from backend.loop.steps import STEPS
+from backend.loop.triggers import due, when_due
+from backend.settings import InvalidSettings, LoopSettings
+from backend.store.leases import HeldLease, LeaseLost, lease
+from backend.store.tables import Project, ProjectState, now
+
+log = logging.getLogger(__name__)
+
+WORKERS = 4  # threads: rounds and topping up go on while a pool is being embedded
+TRY_AGAIN_SECONDS = 5.0
+
+
+class Jobs:
+    """The queue of jobs of a deployment: the web processes nudge, the workers act."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.huey = _create_huey(deployment)
+        self._advance = self.huey.task(name="advance")(self._run_advance)
+        self._embed = self.huey.task(name="embed")(self._run_embed)
+        self._reconcile = self.huey.periodic_task(crontab(), name="reconcile")(self.reconcile)
+        self._nudged: dict[int, float] = {}
+        self._nudging = threading.Lock()
+
+    def nudge(self, project_id: int, delay: float = 0.0) -> None:
+        """Have a worker look at a project, after `delay` seconds; nudges that would come sooner anyway count."""
+        with self._nudging:
+            at = time.monotonic() + delay
+            planned = self._nudged.get(project_id, 0.0)
+            if delay and time.monotonic() < planned <= at:
+                return
+            self._nudged[project_id] = at
+        self._advance.schedule(args=(project_id,), delay=delay) if delay else self._advance(project_id)
+
+    def reconcile(self) -> None:
+        """Nudge every project whose loop may have something to do."""
+        live = (ProjectState.ACTIVE, ProjectState.CONNECTING)
+        with self.deployment.database.read() as session:
+            projects = list(session.scalars(select(Project).where(Project.state.in_(live))))
+        for project in projects:
+            if project.state == ProjectState.ACTIVE:
+                notice_missed_changes(self.deployment, project.id)
+            self._advance(project.id)
+
+    def run_worker(self) -> None:
+        """Work until the process is told to stop."""
+        self.reconcile()  # what a killed worker left behind goes on at once
+        consumer = self.huey.create_consumer(
+            workers=WORKERS, worker_type="thread", initial_delay=0.05, max_delay=0.5, check_worker_health=True
+        )
+        consumer.run()
+
+    def _run_advance(self, project_id: int) -> None:
+        try:
+            advance(self.deployment, project_id, self.nudge, self._embed)
+        except LeaseLost as error:
+            log.warning("project %d: %s", project_id, error)
+
+    def _run_embed(self, project_id: int) -> None:
+        try:
+            settings = project_settings(self.deployment, project_id)
+            if settings is not None:
+                embed_pool(self.deployment, project_id, settings)
+                self.nudge(project_id)
+        except (LabelStudioError, MediaUnavailable, LeaseLost) as error:
+            log.warning("project %d: embedding the pool pauses: %s", project_id, error)
+
+
+
+def advance(
+    deployment: Deployment,
+    project_id: int,
+    nudge: Callable[[int, float], None],
+    embed: Callable[[int], Any],
+) -> None:
+    """Do what is due for a project: adopt it, go on with its round or start one, top its queue up."""
+    with deployment.database.read() as session:
+        project = session.get(Project, project_id)
+    if project is None:
+        return
+    if project.state == ProjectState.CONNECTING and not _adopt(deployment, project, nudge):
+        return
+    settings = project_settings(deployment, project_id)
+    if settings is None:
+        return
+    with lease(deployment.database, f"round:{project_id}") as held:
+        if held is not None:
+            _run_due_round(deployment, project_id, settings, held, nudge)
+    _top_up(deployment, project_id, nudge)
+    if images_to_embed(deployment, project_id):
+        embed(project_id)
+
+
+def project_settings(deployment: Deployment, project_id: int) -> LoopSettings | None:
+    """Settings of a project whose loop runs; None where it does not, or cannot: `problem` then says why."""
+    with deployment.database.read() as session:
+        project = session.get(Project, project_id)
+    if project is None or project.state != ProjectState.ACTIVE:
+        return None
+    if not project.label_config:  # the first sync reads it
+        return LoopSettings.resolve({}, project.extra_params)
+    try:
+        return LoopSettings.resolve(
+            read_labeling_config(project.label_config).settings, project.extra_params
+        )
+    except (UnsupportedConfig, InvalidSettings) as error:
+        with deployment.database.write() as session:
+            session.execute(update(Project).where(Project.id == project_id).values(problem=str(error)))
+        # The config that we hold may be an old one: a round reads the present one, and waits if it is no better.
+        return LoopSettings()
+
+
+def _adopt(deployment: Deployment, project: Project, nudge: Callable[[int, float], None]) -> bool:
+    """Take over a project that was connected by hand, in Label Studio's user interface."""
+    try:
+        connect(deployment, project.id, backend_url=project.backend_url, add_backend=False)
+    except NotConnected as error:
+        log.info("%s", error)
+        return False
+    except (LabelStudioError, UnsupportedConfig, InvalidSettings) as error:
+        log.warning("project %d is not connected yet: %s", project.id, error)
+        with deployment.database.write() as session:
+            session.execute(update(Project).where(Project.id == project.id).values(problem=str(error)))
+        nudge(project.id, TRY_AGAIN_SECONDS)
+        return False
+    return True
+
+
+def _run_due_round(
+    deployment: Deployment,
+    project_id: int,
+    settings: LoopSettings,
+    held: HeldLease,
+    nudge: Callable[[int, float], None],
+) -> None:
+    """Go on with the unfinished round, or start one that is due; while it ran, another may have come due."""
+    unfinished = unfinished_round(deployment, project_id)
+    if unfinished is not None and (pause := pause_until_due(unfinished)):
+        nudge(project_id, pause)
+        return
+    if unfinished is None:
+        with deployment.database.read() as session:
+            project = session.get_one(Project, project_id)
+        reason = due(deployment, project, settings)
+        if reason is None:
+            if later := when_due(deployment, project, settings):
+                nudge(project_id, max(0.1, (later - now()).total_seconds()))
+            return
+        unfinished = start_round(deployment, project_id, reason, first_step=next(iter(STEPS)))
+    run_round(deployment, unfinished.id, held)
+    nudge(project_id, settings.debounce_seconds)
+
+
+def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float], None]) -> None:
+    try:
+        top_up(deployment, project_id)
+    except (LabelStudioError, NotStored) as error:
+        log.warning("project %d: topping up the queue waits: %s", project_id, error)
+        nudge(project_id, TRY_AGAIN_SECONDS)
+
+
+def _create_huey(deployment: Deployment) -> Huey:
+    if deployment.settings.redis_url:
+        return RedisHuey("active-learning", url=deployment.settings.redis_url, results=False)
+    return SqliteHuey("active-learning", filename=str(deployment.settings.model_dir / "jobs.db"), results=False)

@@ -1,0 +1,210 @@
+"""The step publish: the atomic flip of the queue that Label Studio serves, and its topping up.
+
+Label Studio serves ascending `score` among the predictions of the project's `model_version`. A round
+imports the first tasks of its queue under its own version, then sets the project's version: until then the
+old queue serves. As the published window drains, more of the ranking is imported under the same version.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, delete, func, select, update
+
+from backend.deployment import Deployment
+from backend.labelstudio.client import PredictionsRefused
+from backend.labelstudio.labeling_config import Control, read_labeling_config
+from backend.learners.classification import HeadCommittee
+from backend.loop.learning import committee_of
+from backend.loop.prediction import predict_embedded, queue_score
+from backend.settings import LoopSettings
+from backend.store.leases import HeldLease, lease
+from backend.store.tables import Project, QueueEntry, Round, Task, now
+
+log = logging.getLogger(__name__)
+
+IMPORT_CHUNK = 1_000
+
+
+class NotStored(Exception):
+    """Label Studio took the predictions but kept fewer than it was sent."""
+
+
+class PublishingElsewhere(Exception):
+    """Another worker is topping up the queue right now."""
+
+    def __str__(self) -> str:
+        return "another worker is publishing; it takes a moment"
+
+
+def window_size(settings: LoopSettings, labels_last_round: int) -> int:
+    """How many tasks to publish ahead: several times what is labeled while a round runs."""
+    return max(settings.window, 4 * settings.labels_per_round, 4 * labels_last_round)
+
+
+def publish(deployment: Deployment, current: Round, window: int, held: HeldLease) -> None:
+    """Import the first `window` tasks of the round's queue, then make Label Studio serve them."""
+    label_studio = deployment.label_studio
+    with deployment.database.read() as session:
+        project = session.get_one(Project, current.project_id)
+    if current.version in label_studio.model_versions(project.id):
+        label_studio.delete_predictions(project.id, current.version)  # half-published by a killed worker
+    with deployment.database.write() as session:
+        session.execute(
+            update(QueueEntry).where(QueueEntry.round_id == current.id).values(published=False)
+        )
+    held.check()
+    imported = _import_next(deployment, project, current, window)
+    held.check()
+    if imported:
+        label_studio.set_model_version(project.id, current.version)
+    with deployment.database.write() as session:
+        session.execute(
+            update(Project).where(Project.id == project.id).values(published_round=current.id)
+        )
+        session.execute(update(Round).where(Round.id == current.id).values(published_at=now()))
+    log.info("project %d: %s serves %d tasks", project.id, current.version, imported)
+
+
+def clean_up(deployment: Deployment, current: Round) -> None:
+    """Delete what earlier rounds of ours left: their predictions in Label Studio, their queues and models."""
+    with deployment.database.read() as session:
+        others = {
+            other.version: other
+            for other in session.scalars(
+                select(Round).where(Round.project_id == current.project_id, Round.id != current.id)
+            )
+        }
+    for version in deployment.label_studio.model_versions(current.project_id):
+        if version in others:
+            deployment.label_studio.delete_predictions(current.project_id, version)
+    with deployment.database.write() as session:
+        old = [other.id for other in others.values()]
+        session.execute(delete(QueueEntry).where(QueueEntry.round_id.in_(old)))
+
+
+def top_up(deployment: Deployment, project_id: int) -> int:
+    """Publish more of the ranking where less than half of a window is left; returns how many tasks."""
+    with lease(deployment.database, f"publish:{project_id}") as held:
+        if held is None:
+            return 0
+        with deployment.database.read() as session:
+            project = session.get_one(Project, project_id)
+            current = session.get(Round, project.published_round or 0)
+        if current is None:
+            return 0
+        left, reserve = remaining(deployment, current)
+        window = int(current.facts.get("window", 0))
+        if left * 2 >= window or not reserve:
+            return 0
+        return _import_next(deployment, project, current, window - left)
+
+
+def remaining(deployment: Deployment, current: Round) -> tuple[int, int]:
+    """How many published tasks still wait for an annotator, and how many unlabeled ones the reserve holds.
+
+    A skipped task waits for nobody in particular, so it is not counted as published; it may be published.
+    """
+    unlabeled = unlabeled_now(current.project_id)
+    with deployment.database.read() as session:
+        counts = session.execute(
+            select(QueueEntry.published, Task.skips > 0, func.count())
+            .join(Task, (Task.id == QueueEntry.task_id) & unlabeled)
+            .where(QueueEntry.round_id == current.id)
+            .group_by(QueueEntry.published, Task.skips > 0)
+        ).all()
+    waiting = sum(count for published, skipped, count in counts if published and not skipped)
+    return waiting, sum(count for published, _, count in counts if not published)
+
+
+def unlabeled_now(project_id: int) -> ColumnElement[bool]:
+    """Condition on `Task`: as far as syncs and events since tell, nobody has labeled it."""
+    return (Task.project_id == project_id) & Task.target.is_(None) & ~Task.labeled & ~Task.touched
+
+
+def _import_next(deployment: Deployment, project: Project, current: Round, count: int) -> int:
+    """Import the next `count` tasks of the queue that are not published; returns how many were."""
+    imported = 0
+    while imported < count:
+        with deployment.database.read() as session:
+            entries = session.scalars(
+                select(QueueEntry)
+                .join(Task, (Task.id == QueueEntry.task_id) & unlabeled_now(project.id))
+                .where(QueueEntry.round_id == current.id, ~QueueEntry.published)
+                .order_by(QueueEntry.rank)
+                .limit(min(IMPORT_CHUNK, count - imported))
+            ).all()
+        if not entries:
+            break
+        imported += _import(deployment, project, current, entries)
+    return imported
+
+
+def _import(
+    deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]
+) -> int:
+    try:
+        _send(deployment, project, current, entries)
+    except PredictionsRefused:
+        # A task was deleted meanwhile, and one such task makes Label Studio refuse them all.
+        existing = deployment.label_studio.task_ids(project.id)
+        gone = [entry.task_id for entry in entries if entry.task_id not in existing]
+        if not gone:
+            raise
+        with deployment.database.write() as session:
+            session.execute(delete(Task).where(Task.project_id == project.id, Task.id.in_(gone)))
+        entries = [entry for entry in entries if entry.task_id in existing]
+        _send(deployment, project, current, entries)
+    with deployment.database.write() as session:
+        session.execute(
+            update(QueueEntry)
+            .where(
+                QueueEntry.round_id == current.id, QueueEntry.rank.in_([entry.rank for entry in entries])
+            )
+            .values(published=True)
+        )
+    return len(entries)
+
+
+def _send(
+    deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]
+) -> None:
+    predictions = _predictions(deployment, project, current, entries)
+    if not predictions:
+        return
+    created = deployment.label_studio.import_predictions(project.id, predictions)
+    if created != len(predictions):
+        raise NotStored(
+            f"Label Studio kept {created} of {len(predictions)} predictions of {current.version}: "
+            "the labeling config was probably changed meanwhile; the next attempt reads it again"
+        )
+
+
+def _predictions(
+    deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]
+) -> list[dict[str, Any]]:
+    """The predictions of queue entries as Label Studio's import takes them."""
+    control = read_labeling_config(project.label_config)
+    results = _results(deployment, project, current, control, [entry.task_id for entry in entries])
+    return [
+        {
+            "task": entry.task_id,
+            "result": results.get(entry.task_id, []),
+            "score": queue_score(entry.rank),
+            "model_version": current.version,
+        }
+        for entry in entries
+    ]
+
+
+def _results(
+    deployment: Deployment, project: Project, current: Round, control: Control, task_ids: Sequence[int]
+) -> dict[int, list[dict[str, Any]]]:
+    settings = LoopSettings.resolve(control.settings, project.extra_params)
+    if not current.trained or not settings.preannotate:
+        return {}
+    committee: HeadCommittee = committee_of(deployment, current)
+    predicted = predict_embedded(deployment, current, committee, control, np.array(task_ids, np.int64))
+    return {task_id: prediction.result for task_id, prediction in predicted.items()}
+

@@ -1,0 +1,153 @@
+"""The step select: a ranking of the whole pool, the audit tasks woven in, kept in the store as the queue."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import delete, insert, select
+
+from backend.deployment import Deployment
+from backend.learners.classification import HeadCommittee
+from backend.loop.audit import interleave, random_order
+from backend.settings import LoopSettings
+from backend.store.tables import QueueEntry, Round, Task
+from strategies import Need, Pool, Ranking, strategy
+
+log = logging.getLogger(__name__)
+
+RESERVE_WINDOWS = 20  # how many windows a ranking holds; the reserve is topped up from without retraining
+AUDIT_REASON = "random sample: it measures the model without bias"
+NOT_EMBEDDED_REASON = "its image has not been embedded yet"
+SKIPPED_REASON = "an annotator skipped it"
+BROKEN_REASON = "its image cannot be read"
+
+
+@dataclass(frozen=True)
+class UnlabeledPool:
+    """The unlabeled tasks of a project by what can be done with them; ids, each part in random order."""
+
+    candidates: NDArray[np.int64]  # embedded: the strategy ranks them
+    audit: NDArray[np.int64]
+    not_embedded: NDArray[np.int64]
+    skipped: NDArray[np.int64]
+    broken: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """How many tasks have no label."""
+        return sum(len(part) for part in vars(self).values())
+
+
+def unlabeled_pool(deployment: Deployment, project_id: int, embedder: str | None) -> UnlabeledPool:
+    """The tasks that nobody has labeled."""
+    with deployment.database.read() as session:
+        rows = session.execute(
+            select(Task.id, Task.audit, Task.embedded, Task.skips, Task.broken).where(
+                Task.project_id == project_id, Task.target.is_(None), ~Task.labeled
+            )
+        ).all()
+    parts: dict[str, list[int]] = {
+        name: [] for name in ("candidates", "audit", "not_embedded", "skipped", "broken")
+    }
+    for task_id, audit, embedded, skips, broken in rows:
+        if broken:
+            part = "broken"
+        elif skips:
+            part = "skipped"
+        elif audit:
+            part = "audit"
+        elif embedder is None or embedded != embedder:
+            part = "not_embedded"
+        else:
+            part = "candidates"
+        parts[part].append(task_id)
+    ordered = {}
+    for name, ids in parts.items():
+        array = np.array(ids, np.int64)
+        ordered[name] = array[np.argsort(random_order(project_id, array))]
+    return UnlabeledPool(**ordered)
+
+
+def rank_candidates(
+    deployment: Deployment,
+    project_id: int,
+    embedder: str,
+    pool: UnlabeledPool,
+    labeled: NDArray[np.int64],
+    committee: HeadCommittee | None,
+    settings: LoopSettings,
+    size: int,
+    seed: int,
+) -> tuple[NDArray[np.int64], Ranking]:
+    """Rank the candidates by the project's strategy.
+
+    Returns the task ids (n,) that were ranked, and the ranking as positions in them.
+    """
+    chosen = strategy(settings.strategy if committee else settings.cold_start_strategy)
+    stored, vectors = deployment.embeddings.read(project_id, embedder)
+    is_candidate = np.isin(stored, pool.candidates)
+    embeddings = vectors[is_candidate]
+    needs: dict[str, Any] = {}
+    if Need.EMBEDDINGS in chosen.needs:
+        needs["embeddings"] = embeddings
+    if Need.LABELED_EMBEDDINGS in chosen.needs:
+        needs["labeled_embeddings"] = vectors[np.isin(stored, labeled)]
+    if committee and {Need.PROBABILITIES, Need.COMMITTEE} & chosen.needs:
+        needs["committee"] = committee.probabilities(embeddings)
+    ranking = chosen.rank(
+        Pool(
+            size=len(embeddings),
+            multi_label=bool(committee and committee.multi_label),
+            classes=committee.classes if committee else (),
+            **needs,
+        ),
+        size,
+        batch_size=settings.labels_per_round,
+        seed=seed,
+    )
+    return stored[is_candidate], ranking
+
+
+def write_queue(
+    deployment: Deployment,
+    current: Round,
+    pool: UnlabeledPool,
+    ranked: tuple[NDArray[np.int64], Ranking] | None,
+    share: float,
+    size: int,
+) -> int:
+    """Store a round's queue, `size` tasks at most; returns its length.
+
+    The ranking with the audit tasks woven in comes first; then, so that the queue never runs dry before
+    the pool does, the tasks that could not be ranked.
+    """
+    scores: dict[int, tuple[float | None, str]] = {}
+    if ranked:
+        ids, ranking = ranked
+        scores = {
+            int(ids[position]): (float(score), reason)
+            for position, score, reason in zip(
+                ranking.indices, ranking.scores, ranking.reasons, strict=True
+            )
+        }
+    order: list[tuple[int, float | None, str]] = []
+    for task_id, is_audit in interleave(list(scores), pool.audit[:size].tolist(), share):
+        score, reason = (None, AUDIT_REASON) if is_audit else scores[task_id]
+        order.append((task_id, score, reason))
+    for part, reason in (
+        (pool.not_embedded, NOT_EMBEDDED_REASON),
+        (pool.skipped, SKIPPED_REASON),
+        (pool.broken, BROKEN_REASON),
+    ):
+        order += [(int(task_id), None, reason) for task_id in part[: max(0, size - len(order))]]
+    rows = [
+        {"round_id": current.id, "rank": rank, "task_id": task_id, "score": score, "reason": reason}
+        for rank, (task_id, score, reason) in enumerate(order[:size])
+    ]
+    with deployment.database.write() as session:
+        session.execute(delete(QueueEntry).where(QueueEntry.round_id == current.id))
+        if rows:
+            session.execute(insert(QueueEntry), rows)
+    return len(rows)

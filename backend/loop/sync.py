@@ -1,0 +1,187 @@
+"""The first step of a round: what Label Studio holds now, brought into the store.
+
+Webhooks are hints; here the truth is read. Reading is incremental: tasks that changed since the last sync,
+and those that an event named. Where Label Studio's own counts then differ from ours (some of its changes
+leave no trace), everything is read again.
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+
+from backend.deployment import Deployment
+from backend.labelstudio.client import Project as RemoteProject
+from backend.labelstudio.client import Task as RemoteTask
+from backend.labelstudio.labeling_config import Control, read_labeling_config
+from backend.labelstudio.results import is_ground_truth, read_target
+from backend.loop.audit import random_order
+from backend.loop.events import START_TRAINING, forget_covered, last_event, pending_events
+from backend.settings import LoopSettings
+from backend.store.database import upsert
+from backend.store.tables import Project, Task
+
+log = logging.getLogger(__name__)
+
+CHUNK = 500
+# A change with an earlier time may become visible after one with a later time, while transactions overlap.
+OVERLAP = timedelta(seconds=10)
+
+
+def sync(deployment: Deployment, project_id: int) -> None:
+    """Bring project, tasks and annotations up to date in the store.
+
+    Raises:
+        UnsupportedConfig: the labeling config holds nothing that the loop can learn.
+        InvalidSettings: a setting of the project cannot be used.
+        LabelStudioError: Label Studio cannot be read; the store then holds what was read before.
+    """
+    database, label_studio = deployment.database, deployment.label_studio
+    covered = last_event(database, project_id)
+    remote = label_studio.project(project_id)
+    with database.read() as session:
+        project = session.get_one(Project, project_id)
+    control = read_labeling_config(remote.label_config)
+    share = LoopSettings.resolve(control.settings, project.extra_params).audit_share
+
+    if any(event.action == START_TRAINING for event in pending_events(database, project)):
+        _look_again_at_broken(deployment, project_id)
+    reread = project.synced_until is None or remote.label_config != project.label_config
+    since = None if reread or project.synced_until is None else project.synced_until - OVERLAP
+    latest = _store_tasks(
+        deployment, project_id, control, label_studio.tasks(project_id, changed_since=since), share
+    )
+    hinted = {task_id for event in pending_events(database, project) for task_id in event.task_ids}
+    if hinted and not reread:
+        named = label_studio.tasks_by_id(project_id, sorted(hinted))
+        _store_tasks(deployment, project_id, control, named, share)
+    if not _counts_agree(deployment, project_id, remote):
+        _forget_deleted(deployment, project_id)
+        if not reread and not _counts_agree(deployment, project_id, remote):
+            log.info("project %d: the counts differ from Label Studio's; reading everything", project_id)
+            _store_tasks(deployment, project_id, control, label_studio.tasks(project_id), share)
+
+    _draw_audit_again(deployment, project, share)
+    with database.write() as session:
+        session.execute(
+            update(Project)
+            .where(Project.id == project_id)
+            .values(
+                title=remote.title,
+                label_config=remote.label_config,
+                synced_until=max(filter(None, (latest, project.synced_until)), default=None),
+                synced_event=covered,
+                synced_tasks=remote.task_count,
+                synced_annotated=remote.annotated_count,
+                audit_share=share,
+            )
+        )
+    forget_covered(database, project_id, covered)
+
+
+def _store_tasks(
+    deployment: Deployment, project_id: int, control: Control, tasks: Iterable[RemoteTask], share: float
+) -> datetime | None:
+    """Store tasks as they come, a chunk at a time; returns the latest time of change among them."""
+    latest: datetime | None = None
+    chunk: list[dict[str, Any]] = []
+    for task in tasks:
+        latest = max(latest, task.updated_at) if latest else task.updated_at
+        chunk.append(_row(project_id, control, task))
+        if len(chunk) == CHUNK:
+            _store_chunk(deployment, project_id, chunk, share)
+            chunk = []
+    _store_chunk(deployment, project_id, chunk, share)
+    return latest
+
+
+def _row(project_id: int, control: Control, task: RemoteTask) -> dict[str, Any]:
+    target = read_target(task.annotations, control)
+    source = control.image_source(task.data)
+    return {
+        "project_id": project_id,
+        "id": task.id,
+        "source": source or "",
+        "labeled": task.is_labeled,
+        "target": target.to_json() if target else None,
+        "ground_truth": is_ground_truth(task.annotations),
+        "skips": len({a.get("completed_by") for a in task.annotations if a.get("was_cancelled")}),
+        "touched": False,
+        "broken": None if source else f"The task has no image: its data lacks {control.image_key!r}.",
+    }
+
+
+def _store_chunk(
+    deployment: Deployment, project_id: int, chunk: list[dict[str, Any]], share: float
+) -> None:
+    """Insert or update tasks; one whose image changed must be embedded again."""
+    ids = [row["id"] for row in chunk]
+    draws = random_order(project_id, ids)
+    with deployment.database.write() as session:
+        known = {
+            task.id: task
+            for task in session.scalars(select(Task).where(Task.project_id == project_id, Task.id.in_(ids)))
+        }
+        for row, draw in zip(chunk, draws, strict=True):
+            before = known.get(row["id"])
+            same_image = before is not None and before.source == row["source"]
+            row["embedded"] = before.embedded if before and same_image else None
+            row["broken"] = row["broken"] or (before.broken if before and same_image else None)
+            # Once labeled, a task keeps its part: one that the strategy chose can't become a random one.
+            row["audit"] = before.audit if before and before.target else bool(draw < share)
+        upsert(session, Task, chunk)
+
+
+def _counts_agree(deployment: Deployment, project_id: int, remote: RemoteProject) -> bool:
+    with deployment.database.read() as session:
+        tasks = session.scalar(select(func.count()).select_from(Task).where(Task.project_id == project_id))
+        annotated = session.scalar(
+            select(func.count())
+            .select_from(Task)
+            .where(Task.project_id == project_id, Task.target.is_not(None))
+        )
+    # An annotation can hold nothing that we learn from, so ours may be fewer, but never more.
+    return tasks == remote.task_count and (annotated or 0) <= remote.annotated_count
+
+
+def _forget_deleted(deployment: Deployment, project_id: int) -> None:
+    """Delete the tasks that Label Studio no longer has."""
+    remote = deployment.label_studio.task_ids(project_id)
+    with deployment.database.read() as session:
+        stored = set(session.scalars(select(Task.id).where(Task.project_id == project_id)))
+    gone = sorted(stored - remote)
+    for start in range(0, len(gone), CHUNK):
+        with deployment.database.write() as session:
+            session.execute(
+                delete(Task).where(Task.project_id == project_id, Task.id.in_(gone[start : start + CHUNK]))
+            )
+
+
+def _look_again_at_broken(deployment: Deployment, project_id: int) -> None:
+    """Whoever mended the images presses Start training."""
+    with deployment.database.write() as session:
+        session.execute(
+            update(Task).where(Task.project_id == project_id, Task.source != "").values(broken=None)
+        )
+
+
+def _draw_audit_again(deployment: Deployment, project: Project, share: float) -> None:
+    """After a change of the audit share: unlabeled tasks are drawn anew, labeled ones keep their part."""
+    if share == project.audit_share:
+        return
+    with deployment.database.read() as session:
+        ids = list(
+            session.scalars(select(Task.id).where(Task.project_id == project.id, Task.target.is_(None)))
+        )
+    draws = random_order(project.id, ids)
+    with deployment.database.write() as session:
+        for start in range(0, len(ids), CHUNK):
+            drawn = [
+                {"project_id": project.id, "id": task_id, "audit": bool(draw < share)}
+                for task_id, draw in zip(
+                    ids[start : start + CHUNK], draws[start : start + CHUNK], strict=True
+                )
+            ]
+            session.execute(update(Task), drawn)

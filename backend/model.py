@@ -1,0 +1,80 @@
+"""The backend as a `LabelStudioMLBase` subclass, for people who run the `label-studio-ml` server.
+
+`label-studio-ml create my_backend --script backend/model.py:ActiveLearning` makes a folder that
+`label-studio-ml start my_backend` serves, or gunicorn through its `_wsgi.py`; `active-learning worker` runs the
+rounds, as always. That server hands on fewer of Label Studio's events than ours (no deletions, no new tasks);
+the worker finds such changes within a minute.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from flask import has_request_context, request
+from label_studio_ml.model import LabelStudioMLBase
+
+from backend.deployment import Deployment
+from backend.loop import events
+from backend.loop.connection import setup_called
+from backend.loop.jobs import Jobs, project_settings
+from backend.loop.prediction import NO_MODEL_VERSION, answer
+from backend.loop.rounds import served_round
+from backend.settings import Settings
+
+
+@cache
+def _jobs() -> Jobs:
+    """Made once in a process; that server constructs the model anew for every request."""
+    deployment = Deployment(Settings())
+    deployment.prepare()
+    return Jobs(deployment)
+
+
+class ActiveLearning(LabelStudioMLBase):  # type: ignore[misc]
+    """Serves predictions, takes events; all state is in the deployment's store."""
+
+    def setup(self) -> None:
+        """Called by that server on every request: keep the version that it answers with up to date."""
+        if has_request_context() and request.path == "/setup":
+            body = request.get_json()
+            _, _, created = str(body["project"]).partition(".")
+            extra_params = body.get("extra_params") or {}
+            version, has_work = setup_called(
+                _jobs().deployment,
+                int(self.project_id),
+                int(created.partition(".")[0] or 0),
+                body["schema"],
+                json.loads(extra_params) if isinstance(extra_params, str) else extra_params,
+                backend_url=request.url_root.rstrip("/"),
+            )
+            if has_work:
+                _jobs().nudge(int(self.project_id))
+        else:
+            served = served_round(_jobs().deployment, int(self.project_id)) if self.project_id else None
+            version = served.version if served else NO_MODEL_VERSION
+        self.set("model_version", version)
+
+    def set_extra_params(self, extra_params: Any) -> None:
+        """Already taken from the request by `setup`; that server's cache holds text only."""
+
+    def predict(
+        self, tasks: list[dict[str, Any]], context: Mapping[str, Any] | None = None, **_: Any
+    ) -> list[dict[str, Any]]:
+        """Exactly one prediction for each task."""
+        return answer(_jobs().deployment, int(self.project_id), self.label_config, tasks)
+
+    def fit(self, event: str, data: Mapping[str, Any], **_: Any) -> dict[str, str]:
+        """Commit the event and return; a worker does the work."""
+        project_id = int(self.project_id)
+        database = _jobs().deployment.database
+        given = request.headers.get(events.SECRET_HEADER)
+        trusted = event == events.START_TRAINING or request.authorization is not None
+        if not trusted and not events.secret_matches(database, project_id, given):
+            return {"status": "refused: the webhook lacks the secret of its project"}
+        if not events.record(database, event, project_id, data):
+            return {"status": "ignored"}
+        settings = project_settings(_jobs().deployment, project_id)
+        at_once = event == events.START_TRAINING or settings is None
+        _jobs().nudge(project_id, 0 if at_once or settings is None else settings.debounce_seconds)
+        return {"status": "recorded"}
