@@ -20,7 +20,7 @@ UNDEFINED_KEY = "$undefined$"
 SETTING_PREFIX = "model_"
 
 
-class UnsupportedConfig(ValueError):  # noqa: N818 (it names the config, as the message does)
+class UnsupportedConfig(ValueError):
     """The loop learns nothing of this labeling config. The message is an ASCII sentence with the remedy."""
 
 
