@@ -105,7 +105,9 @@ def _failures() -> Iterator[None]:
     except SQLAlchemyError as error:
         _fail(f"The database cannot be used: {type(error).__name__}. Check DATABASE_URL and MODEL_DIR.")
     except OSError as error:
-        _fail(f"{error.strerror or error}: {Path(error.filename) if error.filename else 'a file or an address'}")
+        _fail(
+            f"{error.strerror or error}: {Path(error.filename) if error.filename else 'a file or an address'}"
+        )
 
 
 def _fail(message: str) -> NoReturn:

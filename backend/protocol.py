@@ -120,7 +120,9 @@ def register(app: Flask) -> None:
     app.register_error_handler(UnsupportedConfig, lambda error: _error(400, str(error)))
     app.register_error_handler(InvalidSettings, lambda error: _error(400, str(error)))
     app.register_error_handler(ValidationError, lambda error: _error(400, _first_problem(error)))
-    app.register_error_handler(HTTPException, lambda error: _error(error.code or 500, error.description or ""))
+    app.register_error_handler(
+        HTTPException, lambda error: _error(error.code or 500, error.description or "")
+    )
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -188,7 +190,9 @@ def versions() -> Response:
     _require_basic_auth()
     with _jobs().deployment.database.read() as session:
         served = select(Round.version).join(Project, Project.published_round == Round.id)
-        return jsonify({"versions": list(session.scalars(served.where(Project.state == ProjectState.ACTIVE)))})
+        return jsonify(
+            {"versions": list(session.scalars(served.where(Project.state == ProjectState.ACTIVE)))}
+        )
 
 
 @routes.get("/is_training")

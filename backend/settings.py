@@ -20,14 +20,18 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore")
 
-    label_studio_url: str = Field("http://localhost:8080", description="Label Studio, as this backend reaches it")
+    label_studio_url: str = Field(
+        "http://localhost:8080", description="Label Studio, as this backend reaches it"
+    )
     label_studio_api_key: SecretStr = Field(
         SecretStr(""), description="Personal access token of a Label Studio user who may edit the projects"
     )
     backend_url: str = Field("http://localhost:9090", description="This backend, as Label Studio reaches it")
     basic_auth_user: str = Field("", description="User that Label Studio must send; empty: no authentication")
     basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password that Label Studio must send")
-    model_dir: Path = Field(Path("data"), description="Folder for the database, embeddings, models and caches")
+    model_dir: Path = Field(
+        Path("data"), description="Folder for the database, embeddings, models and caches"
+    )
     database_url: str = Field("", description="SQLAlchemy URL of the state; empty: SQLite in MODEL_DIR")
     redis_url: str = Field("", description="Redis for jobs; empty: SQLite in MODEL_DIR")
     media_hosts: str = Field("", description="Comma-separated private hosts that images may come from")
@@ -81,7 +85,9 @@ class LoopSettings(BaseModel):
     )
     debounce_seconds: float = Field(1, ge=0, description="Pause that lets a burst of events become one round")
     window: int = Field(100, ge=1, le=10_000, description="Fewest tasks published ahead of the annotators")
-    audit_share: float = Field(0.1, ge=0, le=0.5, description="Share of tasks drawn at random to measure the model")
+    audit_share: float = Field(
+        0.1, ge=0, le=0.5, description="Share of tasks drawn at random to measure the model"
+    )
     preannotate: bool = Field(True, description="Show the prediction to the annotator")
     target_accuracy: float | None = Field(
         None, gt=0, le=1, description="Recommend to stop when accuracy surely reaches this"
@@ -95,9 +101,7 @@ class LoopSettings(BaseModel):
         return spec
 
     @classmethod
-    def resolve(
-        cls, config_attributes: Mapping[str, str], extra_params: Mapping[str, Any] | None
-    ) -> Self:
+    def resolve(cls, config_attributes: Mapping[str, str], extra_params: Mapping[str, Any] | None) -> Self:
         """Merge the sources: labeling config over extra params over environment over defaults.
 
         Attributes of the labeling config that are not ours (other backends use ``model_*`` too) are ignored.

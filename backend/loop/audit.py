@@ -24,9 +24,7 @@ def random_order(project_id: int, task_ids: Sequence[int] | NDArray[np.int64]) -
     return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
-def interleave(
-    ranked: Sequence[int], audit: Sequence[int], share: float
-) -> list[tuple[int, bool]]:
+def interleave(ranked: Sequence[int], audit: Sequence[int], share: float) -> list[tuple[int, bool]]:
     """Task ids with whether each is an audit task, such that every prefix holds about `share` audit tasks.
 
     Where one list ends, the rest of the other follows.

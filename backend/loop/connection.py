@@ -215,7 +215,9 @@ def _forget_namesake(deployment: Deployment, project: Project | None, created: i
     """Another Label Studio's project had the same number: nothing of it may be mixed with this one's."""
     if project is None or project.created == created:
         return
-    log.warning("project %d is another one than before; what was stored of the old one is deleted", project.id)
+    log.warning(
+        "project %d is another one than before; what was stored of the old one is deleted", project.id
+    )
     with deployment.database.write() as session:
         session.execute(delete(Event).where(Event.project_id == project.id))
         session.execute(delete(Project).where(Project.id == project.id))
@@ -248,8 +250,4 @@ def _is_good(webhook: Webhook, secret: str) -> bool:
 
 def _set_state(deployment: Deployment, project_id: int, state: ProjectState) -> None:
     with deployment.database.write() as session:
-        session.execute(
-            update(Project).where(Project.id == project_id).values(state=state, problem=None)
-        )
-
-
+        session.execute(update(Project).where(Project.id == project_id).values(state=state, problem=None))

@@ -90,6 +90,4 @@ def _task_ids(payload: Mapping[str, Any]) -> list[int]:
     """Ids of the tasks that an event names; deleted annotations come without their task."""
     tasks = payload.get("task", payload.get("tasks", []))
     listed: Iterable[Any] = tasks if isinstance(tasks, list) else [tasks]
-    return [
-        task["id"] for task in listed if isinstance(task, Mapping) and isinstance(task.get("id"), int)
-    ]
+    return [task["id"] for task in listed if isinstance(task, Mapping) and isinstance(task.get("id"), int)]

@@ -91,7 +91,6 @@ class Jobs:
             log.warning("project %d: embedding the pool pauses: %s", project_id, error)
 
 
-
 def advance(
     deployment: Deployment,
     project_id: int,
@@ -125,9 +124,7 @@ def project_settings(deployment: Deployment, project_id: int) -> LoopSettings | 
     if not project.label_config:  # the first sync reads it
         return LoopSettings.resolve({}, project.extra_params)
     try:
-        return LoopSettings.resolve(
-            read_labeling_config(project.label_config).settings, project.extra_params
-        )
+        return LoopSettings.resolve(read_labeling_config(project.label_config).settings, project.extra_params)
     except (UnsupportedConfig, InvalidSettings) as error:
         with deployment.database.write() as session:
             session.execute(update(Project).where(Project.id == project_id).values(problem=str(error)))
@@ -187,4 +184,6 @@ def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float
 def _create_huey(deployment: Deployment) -> Huey:
     if deployment.settings.redis_url:
         return RedisHuey("active-learning", url=deployment.settings.redis_url, results=False)
-    return SqliteHuey("active-learning", filename=str(deployment.settings.model_dir / "jobs.db"), results=False)
+    return SqliteHuey(
+        "active-learning", filename=str(deployment.settings.model_dir / "jobs.db"), results=False
+    )

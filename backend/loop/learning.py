@@ -37,9 +37,7 @@ def labeled_sets(
     with deployment.database.read() as session:
         rows = session.execute(
             select(Task.id, Task.target, Task.audit, Task.ground_truth)
-            .where(
-                Task.project_id == project_id, Task.target.is_not(None), Task.embedded == embedder
-            )
+            .where(Task.project_id == project_id, Task.target.is_not(None), Task.embedded == embedder)
             .order_by(Task.id)
         ).all()
     usable = []
@@ -61,9 +59,7 @@ def labeled_sets(
         return LabeledSet(
             np.array([task_id for task_id, _ in stored], np.int64),
             vectors[[place[task_id] for task_id, _ in stored]],
-            np.array([target for _, target in stored], np.float32).reshape(
-                len(stored), len(control.classes)
-            ),
+            np.array([target for _, target in stored], np.float32).reshape(len(stored), len(control.classes)),
         )
 
     return (
@@ -93,9 +89,7 @@ def why_untrainable(training: LabeledSet, control: Control, settings: LoopSettin
     return None
 
 
-def fit(
-    training: LabeledSet, control: Control, settings: LoopSettings, seed: int
-) -> HeadCommittee:
+def fit(training: LabeledSet, control: Control, settings: LoopSettings, seed: int) -> HeadCommittee:
     """Train the committee on the training set."""
     return HeadCommittee.fit(
         training.embeddings,

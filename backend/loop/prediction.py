@@ -60,9 +60,7 @@ def predict_embedded(
     return dict(zip(ids.tolist(), predict(committee, control, vectors), strict=True)) if len(ids) else {}
 
 
-def predict(
-    committee: HeadCommittee, control: Control, embeddings: NDArray[np.float32]
-) -> list[Prediction]:
+def predict(committee: HeadCommittee, control: Control, embeddings: NDArray[np.float32]) -> list[Prediction]:
     """Predictions from embeddings (n, d): the mean of the committee, limited to the config's classes."""
     predictions = []
     for row in committee.probabilities(embeddings).mean(axis=0):
@@ -138,9 +136,7 @@ def _predict_images(
         failures=(MediaError, MediaUnavailable),
     ):
         if batch.items:
-            predictions |= dict(
-                zip(batch.items, predict(committee, control, batch.outputs), strict=True)
-            )
+            predictions |= dict(zip(batch.items, predict(committee, control, batch.outputs), strict=True))
         for task_id, reason in batch.broken:
             log.warning("project %d, task %d: no prediction: %s", learned.project_id, task_id, reason)
     return predictions
@@ -156,7 +152,7 @@ def _published_ranks(deployment: Deployment, learned: Round, task_ids: Sequence[
                     QueueEntry.round_id == learned.id, QueueEntry.published, chosen
                 )
             )
-            ranks |= {task_id: rank for task_id, rank in rows}
+            ranks |= {row.task_id: row.rank for row in rows}
     return ranks
 
 

@@ -51,18 +51,14 @@ def publish(deployment: Deployment, current: Round, window: int, held: HeldLease
     if current.version in label_studio.model_versions(project.id):
         label_studio.delete_predictions(project.id, current.version)  # half-published by a killed worker
     with deployment.database.write() as session:
-        session.execute(
-            update(QueueEntry).where(QueueEntry.round_id == current.id).values(published=False)
-        )
+        session.execute(update(QueueEntry).where(QueueEntry.round_id == current.id).values(published=False))
     held.check()
     imported = _import_next(deployment, project, current, window)
     held.check()
     if imported:
         label_studio.set_model_version(project.id, current.version)
     with deployment.database.write() as session:
-        session.execute(
-            update(Project).where(Project.id == project.id).values(published_round=current.id)
-        )
+        session.execute(update(Project).where(Project.id == project.id).values(published_round=current.id))
         session.execute(update(Round).where(Round.id == current.id).values(published_at=now()))
     log.info("project %d: %s serves %d tasks", project.id, current.version, imported)
 
@@ -141,9 +137,7 @@ def _import_next(deployment: Deployment, project: Project, current: Round, count
     return imported
 
 
-def _import(
-    deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]
-) -> int:
+def _import(deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]) -> int:
     try:
         _send(deployment, project, current, entries)
     except PredictionsRefused:
@@ -159,17 +153,13 @@ def _import(
     with deployment.database.write() as session:
         session.execute(
             update(QueueEntry)
-            .where(
-                QueueEntry.round_id == current.id, QueueEntry.rank.in_([entry.rank for entry in entries])
-            )
+            .where(QueueEntry.round_id == current.id, QueueEntry.rank.in_([entry.rank for entry in entries]))
             .values(published=True)
         )
     return len(entries)
 
 
-def _send(
-    deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]
-) -> None:
+def _send(deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]) -> None:
     predictions = _predictions(deployment, project, current, entries)
     if not predictions:
         return
@@ -207,4 +197,3 @@ def _results(
     committee: HeadCommittee = committee_of(deployment, current)
     predicted = predict_embedded(deployment, current, committee, control, np.array(task_ids, np.int64))
     return {task_id: prediction.result for task_id, prediction in predicted.items()}
-

@@ -37,9 +37,7 @@ def start_round(deployment: Deployment, project_id: int, reason: str, first_step
         number = 0 if last is None else last + 1
         # The suffix keeps rounds apart from those of an earlier deployment on the same project.
         version = f"round-{number}-{secrets.token_hex(3)}"
-        started = Round(
-            project_id=project_id, number=number, version=version, reason=reason, step=first_step
-        )
+        started = Round(project_id=project_id, number=number, version=version, reason=reason, step=first_step)
         session.add(started)
         session.flush()
         return started

@@ -128,9 +128,7 @@ def write_queue(
         ids, ranking = ranked
         scores = {
             int(ids[position]): (float(score), reason)
-            for position, score, reason in zip(
-                ranking.indices, ranking.scores, ranking.reasons, strict=True
-            )
+            for position, score, reason in zip(ranking.indices, ranking.scores, ranking.reasons, strict=True)
         }
     order: list[tuple[int, float | None, str]] = []
     for task_id, is_audit in interleave(list(scores), pool.audit[:size].tolist(), share):

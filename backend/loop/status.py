@@ -20,7 +20,9 @@ NEXT_SHOWN = 5  # tasks of the queue that are told with their reasons
 def describe(deployment: Deployment, project: Project, settings: LoopSettings | None) -> list[str]:
     """Sentences about a project, the most urgent first."""
     if project.state == ProjectState.CONNECTING:
-        return [f"Being connected. {project.problem or 'A worker finishes it: is `active-learning worker` running?'}"]
+        return [
+            f"Being connected. {project.problem or 'A worker finishes it: is `active-learning worker` running?'}"
+        ]
     if project.state == ProjectState.GONE:
         return [
             f"Not to be found in Label Studio: {project.problem} "
@@ -66,7 +68,9 @@ def _activity(deployment: Deployment, project: Project, settings: LoopSettings) 
 def _served(deployment: Deployment, served: Round) -> list[str]:
     facts = served.facts
     if not served.trained:
-        learned = f"Cold start: {facts.get('cold_start')}. Until then the queue is ordered by the images alone."
+        learned = (
+            f"Cold start: {facts.get('cold_start')}. Until then the queue is ordered by the images alone."
+        )
     else:
         learned = f"The model was trained on {facts['training']} labels."
         if measured := facts.get("measured"):
@@ -85,9 +89,7 @@ def _served(deployment: Deployment, served: Round) -> list[str]:
     if to_embed := facts.get("to_embed"):
         with deployment.database.read() as session:
             lacking = Task.embedded.is_distinct_from(facts["embedder"]) & Task.broken.is_(None)
-            left = session.scalar(
-                select(func.count()).where(Task.project_id == served.project_id, lacking)
-            )
+            left = session.scalar(select(func.count()).where(Task.project_id == served.project_id, lacking))
         if left:
             sentences.append(f"{left} of {to_embed} images are still to be embedded in the background.")
     return sentences

@@ -158,9 +158,7 @@ def score(run: RoundRun) -> None:
 def select(run: RoundRun) -> None:
     """Store the queue."""
     share = run.settings.audit_share
-    size = selection.write_queue(
-        run.deployment, run.current, run.pool, run.ranking, share, run.queue_size
-    )
+    size = selection.write_queue(run.deployment, run.current, run.pool, run.ranking, share, run.queue_size)
     run.note_facts(queue=size, window=run.window, pool=run.pool.size)
 
 

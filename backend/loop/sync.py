@@ -1,13 +1,12 @@
 """The first step of a round: what Label Studio holds now, brought into the store.
 
-Webhooks are hints; here the truth is read. Reading is incremental: tasks that changed since the last sync,
-and those that an event named. Where Label Studio's own counts then differ from ours (some of its changes
-leave no trace), everything is read again.
+Webhooks are hints; here the truth is read. Reading is incremental: tasks that changed since the last sync.
+Where Label Studio's own counts then differ from ours (some of its changes leave no trace), all is read again.
 """
 
 import logging
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -48,21 +47,16 @@ def sync(deployment: Deployment, project_id: int) -> None:
 
     if any(event.action == START_TRAINING for event in pending_events(database, project)):
         _look_again_at_broken(deployment, project_id)
+    until = label_studio.latest_change(project_id)
     reread = project.synced_until is None or remote.label_config != project.label_config
     since = None if reread or project.synced_until is None else project.synced_until - OVERLAP
-    latest = _store_tasks(
-        deployment, project_id, control, label_studio.tasks(project_id, changed_since=since), share
-    )
-    hinted = {task_id for event in pending_events(database, project) for task_id in event.task_ids}
-    if hinted and not reread:
-        named = label_studio.tasks_by_id(project_id, sorted(hinted))
-        _store_tasks(deployment, project_id, control, named, share)
+    changed = label_studio.tasks(project_id, changed_since=since)
+    _store_tasks(deployment, project_id, control, changed, share)
     if not _counts_agree(deployment, project_id, remote):
         _forget_deleted(deployment, project_id)
         if not reread and not _counts_agree(deployment, project_id, remote):
             log.info("project %d: the counts differ from Label Studio's; reading everything", project_id)
             _store_tasks(deployment, project_id, control, label_studio.tasks(project_id), share)
-
     _draw_audit_again(deployment, project, share)
     with database.write() as session:
         session.execute(
@@ -71,7 +65,7 @@ def sync(deployment: Deployment, project_id: int) -> None:
             .values(
                 title=remote.title,
                 label_config=remote.label_config,
-                synced_until=max(filter(None, (latest, project.synced_until)), default=None),
+                synced_until=until,
                 synced_event=covered,
                 synced_tasks=remote.task_count,
                 synced_annotated=remote.annotated_count,
@@ -83,18 +77,15 @@ def sync(deployment: Deployment, project_id: int) -> None:
 
 def _store_tasks(
     deployment: Deployment, project_id: int, control: Control, tasks: Iterable[RemoteTask], share: float
-) -> datetime | None:
-    """Store tasks as they come, a chunk at a time; returns the latest time of change among them."""
-    latest: datetime | None = None
+) -> None:
+    """Store tasks as they come, a chunk at a time."""
     chunk: list[dict[str, Any]] = []
     for task in tasks:
-        latest = max(latest, task.updated_at) if latest else task.updated_at
         chunk.append(_row(project_id, control, task))
         if len(chunk) == CHUNK:
             _store_chunk(deployment, project_id, chunk, share)
             chunk = []
     _store_chunk(deployment, project_id, chunk, share)
-    return latest
 
 
 def _row(project_id: int, control: Control, task: RemoteTask) -> dict[str, Any]:
@@ -113,9 +104,7 @@ def _row(project_id: int, control: Control, task: RemoteTask) -> dict[str, Any]:
     }
 
 
-def _store_chunk(
-    deployment: Deployment, project_id: int, chunk: list[dict[str, Any]], share: float
-) -> None:
+def _store_chunk(deployment: Deployment, project_id: int, chunk: list[dict[str, Any]], share: float) -> None:
     """Insert or update tasks; one whose image changed must be embedded again."""
     ids = [row["id"] for row in chunk]
     draws = random_order(project_id, ids)

@@ -80,8 +80,10 @@ def _queue_needs(
     created = any(e.action == "TASKS_CREATED" for e in pending_events(deployment.database, project))
     if created and 2 * waiting < settings.window:
         return "tasks were added"
-    if not served.trained and embedded >= 2 * max(1, served.facts.get("candidates", 0)) and (
-        embedded == pool or latest.facts.get("candidates", 0) == 0
+    if (
+        not served.trained
+        and embedded >= 2 * max(1, served.facts.get("candidates", 0))
+        and (embedded == pool or latest.facts.get("candidates", 0) == 0)
     ):
         return "the rest of the images has been embedded"
     return None

@@ -55,7 +55,9 @@ class Project(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     title: Mapped[str] = mapped_column(default="")
-    created: Mapped[int] = mapped_column(BigInteger, default=0)  # Unix time; tells a new server's project 3 apart
+    created: Mapped[int] = mapped_column(
+        BigInteger, default=0
+    )  # Unix time; tells a new server's project 3 apart
     state: Mapped[str] = mapped_column(default=ProjectState.CONNECTING)
     problem: Mapped[str | None]  # a sentence: why the loop cannot run
     label_config: Mapped[str] = mapped_column(default="")
@@ -83,7 +85,9 @@ class Task(Base):
     target: Mapped[dict[str, Any] | None]  # what the annotators said
     ground_truth: Mapped[bool] = mapped_column(default=False)
     skips: Mapped[int] = mapped_column(default=0)  # annotators who skipped it
-    touched: Mapped[bool] = mapped_column(default=False)  # an event since the last sync says: no longer waiting
+    touched: Mapped[bool] = mapped_column(
+        default=False
+    )  # an event since the last sync says: no longer waiting
     audit: Mapped[bool] = mapped_column(default=False)  # belongs to the random sample that measures the model
     embedded: Mapped[str | None]  # name of the embedder whose embedding is stored
     broken: Mapped[str | None]  # a sentence: why the image cannot be used

@@ -1,0 +1,21 @@
+# One image for the server and the worker: `active-learning serve` and `active-learning worker`.
+FROM python:3.12-slim
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MODEL_DIR=/data HF_HOME=/data/hub
+
+WORKDIR /app
+RUN pip install --no-cache-dir uv
+COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY backend backend
+COPY strategies strategies
+# The lock file constrains; only what the package itself needs goes in.
+RUN uv pip install --system --no-cache --constraint requirements.lock .
+
+RUN useradd --uid 10001 --create-home active-learning && mkdir /data && chown active-learning /data
+USER active-learning
+VOLUME /data
+EXPOSE 9090
+
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://localhost:9090/health', timeout=2)"]
+CMD ["active-learning", "serve"]

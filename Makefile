@@ -1,0 +1,47 @@
+# `make demo` and `make test` do everything on a fresh machine; they need Python 3.11 to 3.13 and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UV := $(BIN)/python -m uv
+
+.PHONY: demo test lint install lock label-studio-ml clean
+
+## The whole loop on a real Label Studio. ANNOTATE=300 plays the annotator, too.
+demo: $(INSTALLED)
+	@exec $(BIN)/active-learning demo $(if $(ANNOTATE),--annotate $(ANNOTATE))
+
+## Linters, types and all tests. TESTS=tests/strategies runs a part.
+test: lint
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is another. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing the pinned packages into $(VENV); the first time, some gigabytes are downloaded."
+	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv
+	$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+## Pin what pyproject.toml asks for.
+lock: $(INSTALLED)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group test --no-header --no-annotate \
+	  --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
+
+## The label-studio-ml server at a known commit, for backend/model.py. Its own requirements pin another SDK.
+LABEL_STUDIO_ML ?= git+https://github.com/HumanSignal/label-studio-ml-backend@d02cedf35d0e5d21f2f437c120174c62f66bf57a
+label-studio-ml: $(INSTALLED)
+	$(UV) pip install --python $(BIN)/python --no-deps "label-studio-ml @ $(LABEL_STUDIO_ML)"
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
