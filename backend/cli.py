@@ -68,6 +68,28 @@ def status(
 
 
 @app.command()
+def demo(
+    annotate: Annotated[int, typer.Option(help="Play the annotator for so many labels, then stop.")] = 0,
+    port: Annotated[int, typer.Option(help="Port of Label Studio.")] = 8080,
+    backend_port: Annotated[int, typer.Option(help="Port of the backend.")] = 9090,
+) -> None:
+    """Try the whole loop on a Label Studio of its own, with handwritten digits."""
+    try:
+        from backend.demo.backend import BackendStartError
+        from backend.demo.demo import DemoError, run_demo
+        from backend.demo.label_studio import LabelStudioStartError
+    except ImportError as error:
+        _fail(f"The demo needs a package that is not installed: {error.name}. `make demo` installs it.")
+    with _failures():
+        try:
+            run_demo(annotate, port, backend_port)
+        except (DemoError, LabelStudioStartError, BackendStartError) as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            console.print("Stopped. `make demo` resumes.")
+
+
+@app.command()
 def serve() -> NoReturn:
     """Serve Label Studio's calls, with gunicorn."""
     with _failures():

@@ -1,0 +1,53 @@
+"""An annotator who works through Label Studio's own API, as its user interface does."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from backend.labelstudio.client import LabelStudio
+
+
+@dataclass(frozen=True)
+class AskedTask:
+    """A task that Label Studio has asked an annotator about."""
+
+    id: int
+    data: dict[str, Any]
+    predictions: list[dict[str, Any]]
+    queue: str  # which of its queues Label Studio says that the task came from
+
+
+class Annotator:
+    """One user of Label Studio, at work on one project."""
+
+    def __init__(self, url: str, api_key: str, project_id: int) -> None:
+        self._label_studio = LabelStudio(url, api_key)
+        self._project_id = project_id
+        self._http = httpx.Client(base_url=url, timeout=60)
+
+    def next_task(self) -> AskedTask | None:
+        """What Label Studio asks next; None when it has nothing more for this user."""
+        response = self._http.get(f"/api/projects/{self._project_id}/next", headers=self._headers())
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        task = response.raise_for_status().json()
+        return AskedTask(task["id"], task["data"], task.get("predictions", []), task.get("queue") or "")
+
+    def choose(self, task_id: int, control: str, to_name: str, choices: list[str]) -> int:
+        """Submit an annotation that chooses; returns its id."""
+        value = {"from_name": control, "to_name": to_name, "type": "choices", "value": {"choices": choices}}
+        return self._submit(task_id, {"result": [value], "lead_time": 1.0})
+
+    def skip(self, task_id: int) -> int:
+        """Skip a task; returns the id of the annotation that says so."""
+        return self._submit(task_id, {"result": [], "was_cancelled": True})
+
+    def _submit(self, task_id: int, annotation: dict[str, Any]) -> int:
+        response = self._http.post(
+            f"/api/tasks/{task_id}/annotations/", json=annotation, headers=self._headers()
+        )
+        return int(response.raise_for_status().json()["id"])
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": self._label_studio.authorization()}
