@@ -24,13 +24,20 @@ DATA_URI = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,", re.IGNORECASE)
 FOUND = (200, 206)  # 206: Label Studio's proxy for Azure, also when it sends all
 REDIRECTS = (301, 302, 303, 307, 308)
 MAX_REDIRECTS = 5
-# Of Label Studio or the proxy before it: not about this one image.
+# Of a server or the proxy before it: not about this one image.
 OVERLOADED = (429, 502, 503, 504)
 HEALTH_TIMEOUT = 5.0  # seconds
 
 
 class MediaError(Exception):
-    """The image of one task cannot be had: a sentence with what is wrong and what to do. Holds no secret."""
+    """The image of one task cannot be had: a sentence with what is wrong and what to do. Holds no secret.
+
+    temporary: it may be had later without anyone's doing (another host than Label Studio is down).
+    """
+
+    def __init__(self, message: str, *, temporary: bool = False) -> None:
+        super().__init__(message)
+        self.temporary = temporary
 
 
 class MediaUnavailable(Exception):
@@ -180,14 +187,16 @@ class MediaFetcher:
             if home and not self._is_healthy():
                 raise self._unavailable() from None
             raise MediaError(
-                f"The image {_shown(source)} arrives incomplete from {url.host}: try again."
+                f"The image {_shown(source)} arrives incomplete from {url.host}: try again, or replace it.",
+                temporary=not home,
             ) from None
         except (httpcore.TimeoutException, httpcore.NetworkError):
             if home:
                 raise self._unavailable() from None
             raise MediaError(
                 f"The image {_shown(source)} cannot be fetched within {self._timeout:g} s: "
-                f"{url.host} does not answer or is too slow."
+                f"{url.host} does not answer or is too slow.",
+                temporary=True,
             ) from None
 
     def _refusal(self, status: int, url: httpx.URL, source: str) -> MediaError | MediaUnavailable:
@@ -199,8 +208,12 @@ class MediaFetcher:
             )
         if home and (status in OVERLOADED or (status >= 500 and not self._is_healthy())):
             return self._unavailable()
-        remedy = _remedy(status, source, home)
-        return MediaError(f"The image {_shown(source)} cannot be had: {url.host} answers {status}. {remedy}")
+        temporary = not home and (status >= 500 or status in OVERLOADED)
+        remedy = "Try again later." if temporary else _remedy(status, source, home)
+        return MediaError(
+            f"The image {_shown(source)} cannot be had: {url.host} answers {status}. {remedy}",
+            temporary=temporary,
+        )
 
     def _is_healthy(self) -> bool:
         """Whether Label Studio as a whole answers; it also answers 500 for a single file that it lost."""
@@ -220,7 +233,7 @@ class MediaFetcher:
     def _is_api(self, url: httpx.URL) -> bool:
         """The API holds no images, and some of it acts on a GET (assigns a task, asks for predictions)."""
         path = "/" + posixpath.normpath(url.path).lstrip("/")
-        return path.startswith(self._label_studio.path.rstrip("/") + "/api/")
+        return f"{path}/".startswith(self._label_studio.path.rstrip("/") + "/api/")
 
     def _is_trusted(self, host: str, port: int) -> bool:
         home = _origin(self._label_studio)
@@ -260,6 +273,4 @@ def _remedy(status: int, source: str, home: bool) -> str:
         return "Import the image again, or delete the task."
     if status in (401, 403):
         return "Make it readable without a login, or add its storage to the project in Label Studio."
-    if status in (404, 410):
-        return "Correct the address in the task's data, or delete the task."
-    return "Try again later."
+    return "Correct the address in the task's data, or delete the task."
