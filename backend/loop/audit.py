@@ -16,7 +16,7 @@ def random_order(project_id: int, task_ids: Sequence[int] | NDArray[np.int64]) -
 
     The mixing function is SplitMix64's (Steele, Lea, Flood 2014, doi:10.1145/2660193.2660195).
     """
-    mixed = np.asarray(task_ids, dtype=np.uint64) + np.uint64(project_id) * np.uint64(0xD1B54A32D192ED03)
+    mixed = np.asarray(task_ids, dtype=np.uint64) + np.uint64(project_id * 0xD1B54A32D192ED03 % 2**64)
     mixed = mixed * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,0 +1,93 @@
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import func, select
+
+from backend.store.database import Database, upsert
+from backend.store.tables import Base, Event, Project, Task
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+    database.migrate()
+    return database
+
+
+def test_the_migrations_make_what_the_tables_declare(database: Database) -> None:
+    with database.engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+    assert differences == []
+
+
+def test_migrating_from_several_threads_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'fresh.db'}"
+    Database(url)
+    failures: list[Exception] = []
+
+    def migrate() -> None:
+        try:
+            Database(url).migrate()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=migrate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert "projects" in sqlalchemy.inspect(Database(url).engine).get_table_names()
+
+
+def test_concurrent_writers_wait_for_each_other(database: Database) -> None:
+    def write(project_id: int) -> None:
+        for _ in range(50):
+            with database.write() as session:
+                session.add(Event(project_id=project_id, action="ANNOTATION_CREATED", task_ids=[1]))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Event)) == 200
+
+
+def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
+    with pytest.raises(RuntimeError), database.write() as session:
+        session.add(Project(id=1))
+        session.flush()
+        raise RuntimeError
+    with database.read() as session:
+        assert session.get(Project, 1) is None
+
+
+def test_upsert_updates_the_given_columns_only(database: Database) -> None:
+    with database.write() as session:
+        session.add(Project(id=1))
+        session.add(Task(project_id=1, id=5, source="a.png", embedded="small"))
+    rows = [
+        {"project_id": 1, "id": task_id, "source": "b.png", "labeled": True, "ground_truth": False}
+        | {"skips": 0, "touched": False, "audit": False}
+        for task_id in range(5, 1_205)  # more than one statement holds
+    ]
+    with database.write() as session:
+        upsert(session, Task, rows)
+    with database.read() as session:
+        task = session.get_one(Task, (1, 5))
+        assert (task.source, task.labeled, task.embedded) == ("b.png", True, "small")
+        assert session.scalar(select(func.count()).select_from(Task)) == 1_200
+
+
+def test_missing_json_is_null_for_sql_too(database: Database) -> None:
+    with database.write() as session:
+        session.add(Project(id=1))
+        session.add(Task(project_id=1, id=5, source="a.png", target=None))
+    with database.read() as session:
+        assert session.scalar(select(func.count()).where(Task.target.is_(None))) == 1

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.store.embeddings import COMPACT_AFTER_FRAGMENTS, EmbeddingStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EmbeddingStore:
+    return EmbeddingStore(tmp_path / "embeddings")
+
+
+def vectors(*first: float) -> np.ndarray:
+    return np.array([[value, -value, 0.5] for value in first], np.float32)
+
+
+def test_what_was_written_is_read_in_order_of_task(store: EmbeddingStore) -> None:
+    store.append(1, "small", [7, 3], vectors(7, 3))
+    store.append(1, "small", [5], vectors(5))
+    ids, stored = store.read(1, "small")
+    assert ids.tolist() == [3, 5, 7]
+    assert stored[:, 0].tolist() == [3, 5, 7]
+    ids, stored = store.read(1, "small", [7, 4, 5])
+    assert ids.tolist() == [5, 7]
+    assert stored[:, 0].tolist() == [5, 7]
+
+
+def test_the_later_embedding_of_a_task_counts(store: EmbeddingStore) -> None:
+    store.append(1, "small", [1, 2, 1], vectors(10, 20, 11))
+    store.append(1, "small", [2], vectors(21))
+    ids, stored = store.read(1, "small")
+    assert ids.tolist() == [1, 2]
+    assert stored[:, 0].tolist() == [11, 21]
+
+
+def test_projects_and_embedders_are_apart(store: EmbeddingStore) -> None:
+    store.append(1, "small", [1], vectors(1))
+    store.append(1, "large", [1], vectors(2))
+    store.append(2, "small", [1], vectors(3))
+    assert store.versions_of(1) == ["large", "small"]
+    store.delete_project(1)
+    assert store.versions_of(1) == []
+    assert store.read(2, "small")[1][0, 0] == 3
+
+
+def test_nothing_is_stored_yet(store: EmbeddingStore) -> None:
+    ids, stored = store.read(1, "small")
+    assert ids.shape == (0,)
+    assert len(stored) == 0
+    store.append(1, "small", [1], vectors(1))
+    ids, stored = store.read(1, "small", [])
+    assert ids.shape == (0,)
+    assert stored.shape == (0, 3)
+
+
+def test_many_small_appends_keep_every_embedding(store: EmbeddingStore) -> None:
+    count = COMPACT_AFTER_FRAGMENTS + 5
+    for task_id in range(count):
+        store.append(1, "small", [task_id], vectors(task_id))
+    ids, stored = store.read(1, "small")
+    assert ids.tolist() == list(range(count))
+    assert stored[:, 0].tolist() == list(range(count))

@@ -1,0 +1,80 @@
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from backend.store.database import Database
+from backend.store.leases import LeaseLost, holder, lease
+from backend.store.tables import Lease
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+    database.migrate()
+    return database
+
+
+def test_only_one_holds_a_lease(database: Database) -> None:
+    with lease(database, "round:1") as first, lease(database, "round:1") as second:
+        assert first is not None
+        assert second is None
+        with lease(database, "round:2") as other:
+            assert other is not None
+    with lease(database, "round:1") as again:
+        assert again is not None
+
+
+def test_a_held_lease_is_renewed(database: Database) -> None:
+    with lease(database, "round:1", seconds=0.4) as held:
+        time.sleep(1.0)
+        with lease(database, "round:1") as second:
+            assert second is None
+        held.check()  # type: ignore[union-attr]
+
+
+def _hold(url: str, ready: "multiprocessing.synchronize.Event") -> None:
+    with lease(Database(url), "round:1", seconds=600):
+        ready.set()
+        time.sleep(600)
+
+
+def test_the_lease_of_a_killed_process_is_free_at_once(database: Database, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_hold, args=(f"sqlite:///{tmp_path / 'state.db'}", ready))
+    process.start()
+    assert ready.wait(60)
+    assert holder(database, "round:1") is not None
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert holder(database, "round:1") is None
+    with lease(database, "round:1") as held:
+        assert held is not None
+
+
+def test_the_lease_of_a_silent_machine_ends_by_itself(database: Database) -> None:
+    with lease(database, "round:1", seconds=0.2):
+        with database.write() as session:  # as if its holder were elsewhere
+            session.get_one(Lease, "round:1").owner = "another-machine:1:abc"
+        with lease(database, "round:1") as too_early:
+            assert too_early is None
+        time.sleep(0.4)
+        with lease(database, "round:1") as held:
+            assert held is not None
+
+
+def test_whoever_lost_the_lease_is_told(database: Database) -> None:
+    with lease(database, "round:1", seconds=0.2) as held:
+        assert held is not None
+        with database.write() as session:
+            session.get_one(Lease, "round:1").owner = "another-machine:1:abc"
+        time.sleep(0.3)
+        with pytest.raises(LeaseLost, match="round:1"):
+            held.check()
+    with database.read() as session:  # and does not take it from its new holder
+        assert session.get_one(Lease, "round:1").owner == "another-machine:1:abc"
