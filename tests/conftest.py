@@ -1,0 +1,152 @@
+"""A real Label Studio for the tests that need one: a server for the whole session, and projects of digits on it."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import label_studio_sdk
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from backend.demo.label_studio import LabelStudioServer
+from backend.labelstudio.client import LabelStudio
+
+LABEL_CONFIG = (
+    '<View><Image name="image" value="$image"/><Choices name="digit" toName="image">'
+    + "".join(f'<Choice value="{digit}"/>' for digit in range(10))
+    + "</Choices></View>"
+)
+
+
+@dataclass(frozen=True)
+class DigitsProject:
+    """A Label Studio project of handwritten digits.
+
+    Attributes:
+        id: the project's.
+        digits: the true digit of each task, by task id, in the order of ids.
+        images: the folder of its images; the task of the i-th id shows `{i:04}.png`.
+    """
+
+    id: int
+    digits: dict[int, int]
+    images: Path
+
+
+def choice(digit: int) -> list[dict[str, Any]]:
+    """The result that says "this is that digit"."""
+    return [{"from_name": "digit", "to_name": "image", "type": "choices", "value": {"choices": [str(digit)]}}]
+
+
+@pytest.fixture(scope="session")
+def prepared_directory(request: pytest.FixtureRequest) -> Path:
+    """A Label Studio directory with a migrated database and a first user: to be copied, not used.
+
+    Migrating takes half a minute, so it is kept in pytest's cache (`pytest --cache-clear` makes it anew).
+    """
+    cache = Path(request.config.cache.mkdir(f"label-studio-{version('label-studio')}"))
+    prepared = cache / "prepared"
+    if not prepared.exists():
+        fresh = Path(tempfile.mkdtemp(dir=cache))
+        with LabelStudioServer(fresh):
+            pass
+        try:
+            os.rename(fresh, prepared)  # noqa: PTH104  # atomic, for two test runs at once
+        except OSError:
+            shutil.rmtree(fresh)
+    return prepared
+
+
+@pytest.fixture(scope="session")
+def local_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the session's Label Studio serves files from."""
+    return tmp_path_factory.mktemp("local-files")
+
+
+@pytest.fixture(scope="session")
+def label_studio(
+    prepared_directory: Path, local_files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LabelStudioServer]:
+    """A running Label Studio, shared by all tests of the session. Each test makes its own projects on it."""
+    directory = tmp_path_factory.mktemp("label-studio") / "data"
+    shutil.copytree(prepared_directory, directory)
+    with LabelStudioServer(directory, local_files=local_files) as server:
+        yield server
+
+
+@pytest.fixture
+def start_label_studio(
+    prepared_directory: Path, tmp_path: Path
+) -> Iterator[Callable[..., LabelStudioServer]]:
+    """Starts a Label Studio (arguments as `LabelStudioServer`'s) of the test's own, which it may kill and restart."""
+    started: list[LabelStudioServer] = []
+
+    def start(**options: Any) -> LabelStudioServer:
+        directory = tmp_path / f"label-studio-{len(started)}"
+        shutil.copytree(prepared_directory, directory)
+        started.append(LabelStudioServer(directory, **options))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def client(label_studio: LabelStudioServer) -> LabelStudio:
+    """Our client, as the session server's first user."""
+    return LabelStudio(label_studio.url, label_studio.api_key)
+
+
+@pytest.fixture
+def new_annotator(label_studio: LabelStudioServer) -> Callable[[], str]:
+    """Signs a further annotator up to the session's server; gives their API key."""
+    return lambda: label_studio.add_user(f"{uuid.uuid4().hex}@example.com", uuid.uuid4().hex)
+
+
+@pytest.fixture
+def make_project(label_studio: LabelStudioServer, local_files: Path) -> Callable[..., DigitsProject]:
+    """Makes a project of digits on the session's server; see `make_digits_project`."""
+
+    def make(images: int = 12, **settings: Any) -> DigitsProject:
+        return make_digits_project(label_studio, local_files, images, **settings)
+
+    return make
+
+
+def make_digits_project(
+    server: LabelStudioServer, local_files: Path, images: int, **settings: Any
+) -> DigitsProject:
+    """Make a project of the first `images` of scikit-learn's digits, drawn as PNG and served as local files.
+
+    Args:
+        server: where.
+        local_files: the folder it serves.
+        images: how many, up to 1797.
+        settings: of the project, as Label Studio names them (`maximum_annotations=3`, `label_config=…`).
+    """
+    folder = local_files / uuid.uuid4().hex
+    folder.mkdir()
+    drawn = load_digits()
+    for number in range(images):
+        pixels = np.kron(drawn.images[number] * 15.9375, np.ones((4, 4)))  # 0..16 → 0..255, 8 → 32 pixels
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:04}.png")
+
+    sdk = label_studio_sdk.LabelStudio(base_url=server.url, api_key=server.api_key)
+    project = sdk.projects.create(**{"title": "Digits", "label_config": LABEL_CONFIG} | settings)
+    sdk.import_storage.local.create(project=project.id, path=str(folder), use_blob_urls=True)
+    tasks = [{"image": f"/data/local-files/?d={folder.name}/{number:04}.png"} for number in range(images)]
+    if tasks:
+        sdk.projects.import_tasks(id=project.id, request=tasks)
+    ids = sorted(LabelStudio(server.url, server.api_key).task_ids(project.id))
+    digits = {task: int(digit) for task, digit in zip(ids, drawn.target[:images], strict=True)}
+    return DigitsProject(project.id, digits, folder)
