@@ -48,8 +48,8 @@ class MediaFetcher:
     """Fetches, caches and decodes the images of tasks; for use by many threads at once.
 
     label_studio_url: as this backend reaches it.
-    access_token: gives a valid access token, to be sent as `Bearer`: only to Label Studio's own scheme, host
-        and port, and no more once a redirect has led elsewhere.
+    access_token: gives a token that is valid now. It is sent to Label Studio's own scheme, host and port only,
+        and no more once a redirect has led elsewhere.
     cache: folder for the files as fetched, at most `cache_bytes` of them. An image is not fetched again while
         it is there: give a changed image a new address.
     allowed_hosts: `host` or `host:port` of hosts that may have private addresses. All others must be public.
@@ -161,7 +161,7 @@ class MediaFetcher:
 
     def _get(self, url: httpx.URL, source: str, authorize: bool, deadline: float) -> Reply:
         headers = {
-            "Accept": "image/*",
+            "Accept": "*/*",
             "Accept-Encoding": "identity",
             "User-Agent": "label-studio-active-learning",
         }
@@ -170,7 +170,7 @@ class MediaFetcher:
                 raise MediaError(
                     f"The image {_shown(source)} is at an API address, not at an image's: correct it."
                 )
-            headers["Authorization"] = f"Bearer {self._access_token()}"
+            headers["Authorization"] = _authorization(self._access_token())
         home = self._is_label_studio(url)
         try:
             return self._http.get(url, headers, max_bytes=self._max_bytes, deadline=deadline)
@@ -240,6 +240,11 @@ class MediaFetcher:
         return (host, port) == home[1:] or not self._allowed_hosts.isdisjoint((host, f"{host}:{port}"))
 
 
+def _authorization(token: str) -> str:
+    """Label Studio takes its access tokens, which are JWTs, and its legacy keys under different words."""
+    return f"{'Bearer' if token.count('.') == 2 else 'Token'} {token}"
+
+
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
     port = url.port or (443 if url.scheme == "https" else 80)
     return url.scheme, url.raw_host.decode("ascii"), port
@@ -254,7 +259,8 @@ def _cache_key(url: httpx.URL, source: str) -> str:
 
 def _shown(source: str) -> str:
     """An address without what may be secret in it (password, query, fragment); short and printable."""
-    shown = re.sub(r"[?#].*", "", source, flags=re.DOTALL)
+    local_file = re.match(r"/data/local-files/\?d=[^&#]*", source)
+    shown = local_file[0] if local_file else re.sub(r"[?#].*", "", source, flags=re.DOTALL)
     shown = re.sub(r"^([\w.+-]+:/*)[^/]*@", r"\1", shown)
     shown = "".join(c if c.isprintable() else "?" for c in shown)
     return shown if len(shown) <= 120 else f"{shown[:60]}…{shown[-59:]}"

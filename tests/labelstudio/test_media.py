@@ -26,7 +26,7 @@ from PIL import Image
 from backend.labelstudio.media import MediaError, MediaFetcher, MediaUnavailable
 from backend.labelstudio.safe_http import is_public
 
-TOKEN = "top-secret-token"
+TOKEN = "top.secret.token"
 PUBLIC_ADDRESS = "93.184.216.34"
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
 
@@ -247,6 +247,21 @@ def test_cloud_storage_redirects(label_studio: Site, elsewhere: Site, fetcher: M
     assert label_studio.tokens() == [f"Bearer {TOKEN}"]
     assert elsewhere.paths() == ["/bucket/a.png?X-Signature=s1"]
     assert elsewhere.tokens() == [None]
+
+
+def test_a_legacy_key_is_sent_as_such(tmp_path: Path, label_studio: Site):
+    label_studio.answers["/a.png"] = body()
+    fetcher = MediaFetcher(label_studio.url, lambda: "0123abcd", tmp_path)
+    fetcher.image("/a.png", 7)
+    assert label_studio.tokens() == ["Token 0123abcd"]
+    fetcher.close()
+
+
+def test_any_content_type_is_taken(label_studio: Site, fetcher: MediaFetcher):
+    """Label Studio answers 406 to who asks for images alone."""
+    label_studio.answers["/a.png"] = body()
+    fetcher.image("/a.png", 7)
+    assert label_studio.requests[0][1]["accept"] == "*/*"
 
 
 def test_cloud_storage_through_label_studio(label_studio: Site, fetcher: MediaFetcher):
@@ -681,6 +696,7 @@ def test_label_studio_says_no(label_studio: Site, fetcher: MediaFetcher, source:
     with pytest.raises(MediaError, match=f"answers {code}.") as refused:
         fetcher.image(source, 7)
     assert remedy in str(refused.value)
+    assert source in str(refused.value)
 
 
 @pytest.mark.parametrize(
