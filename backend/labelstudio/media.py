@@ -143,14 +143,16 @@ class MediaFetcher:
 
     def _fetch(self, url: httpx.URL, source: str) -> bytes:
         deadline = time.monotonic() + self._timeout
-        trail_is_home = True
+        # Label Studio answers for itself only until a redirect leaves it: nobody else may send us back there with
+        # our token, or make it look down.
+        home = True
         for _ in range(MAX_REDIRECTS + 1):
-            trail_is_home = trail_is_home and self._is_label_studio(url)
-            reply = self._get(url, source, trail_is_home, deadline)
+            home = home and _origin(url) == _origin(self._label_studio)
+            reply = self._get(url, source, home, deadline)
             if reply.status in FOUND:
                 return reply.body
             if reply.status not in REDIRECTS or not reply.location:
-                raise self._refusal(reply.status, url, source)
+                raise self._refusal(reply.status, url, source, home)
             try:
                 url = url.join(reply.location)
             except (httpx.InvalidURL, ValueError):
@@ -159,19 +161,18 @@ class MediaFetcher:
                 raise MediaError(f"The image {_shown(source)} redirects to no http(s) address: correct it.")
         raise MediaError(f"The image {_shown(source)} redirects more than {MAX_REDIRECTS} times: correct it.")
 
-    def _get(self, url: httpx.URL, source: str, authorize: bool, deadline: float) -> Reply:
+    def _get(self, url: httpx.URL, source: str, home: bool, deadline: float) -> Reply:
         headers = {
             "Accept": "*/*",
             "Accept-Encoding": "identity",
             "User-Agent": "label-studio-active-learning",
         }
-        if authorize:
+        if home:
             if self._is_api(url):
                 raise MediaError(
                     f"The image {_shown(source)} is at an API address, not at an image's: correct it."
                 )
             headers["Authorization"] = _authorization(self._access_token())
-        home = self._is_label_studio(url)
         try:
             return self._http.get(url, headers, max_bytes=self._max_bytes, deadline=deadline)
         except PrivateAddress as reason:
@@ -199,9 +200,8 @@ class MediaFetcher:
                 temporary=True,
             ) from None
 
-    def _refusal(self, status: int, url: httpx.URL, source: str) -> MediaError | MediaUnavailable:
+    def _refusal(self, status: int, url: httpx.URL, source: str, home: bool) -> MediaError | MediaUnavailable:
         """What an answer means that is neither an image nor a redirect."""
-        home = self._is_label_studio(url)
         if home and status == 401:
             return MediaUnavailable(
                 "Label Studio refuses the API key: set LABEL_STUDIO_API_KEY to a valid token."
@@ -226,9 +226,6 @@ class MediaFetcher:
 
     def _unavailable(self) -> MediaUnavailable:
         return MediaUnavailable(f"Label Studio does not answer at {_shown(str(self._label_studio))}.")
-
-    def _is_label_studio(self, url: httpx.URL) -> bool:
-        return _origin(url) == _origin(self._label_studio)
 
     def _is_api(self, url: httpx.URL) -> bool:
         """The API holds no images, and some of it acts on a GET (assigns a task, asks for predictions)."""

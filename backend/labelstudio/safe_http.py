@@ -82,7 +82,7 @@ class SafeHttp:
     def _get(self, url: httpx.URL, headers: Mapping[str, str], max_bytes: int) -> Reply:
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         with self._pool.stream("GET", target, headers=list(headers.items())) as response:
-            found = response.status == 200
+            found = 200 <= response.status < 300
             body = bytearray()
             for chunk in response.iter_stream():
                 body += chunk

@@ -91,9 +91,9 @@ class Site:
         self.thread.join()
 
 
-def body(content: bytes = PNG) -> Answer:
+def body(content: bytes = PNG, code: int = 200) -> Answer:
     def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
+        request.send_response(code)
         request.send_header("Content-Length", str(len(content)))
         request.end_headers()
         request.wfile.write(content)
@@ -265,8 +265,12 @@ def test_any_content_type_is_taken(label_studio: Site, fetcher: MediaFetcher):
 
 
 def test_cloud_storage_through_label_studio(label_studio: Site, fetcher: MediaFetcher):
-    label_studio.answers["/tasks/7/presign/"] = body()
-    assert fetcher.image("S3://bucket/a.png", 7).size == (30, 40)
+    large = encode(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8))
+    assert len(large) > 100_000
+    label_studio.answers["/tasks/7/presign/"] = body(large)
+    assert fetcher.image("S3://bucket/a.png", 7).size == (200, 200)
+    label_studio.answers["/tasks/7/presign/"] = body(large, 206)  # as for Azure
+    assert fetcher.image("azure-blob://container/a.png", 7).size == (200, 200)
 
 
 def test_data_uri(fetcher: MediaFetcher):
@@ -341,6 +345,19 @@ def test_no_token_for_who_was_sent_from_elsewhere(label_studio: Site, elsewhere:
         ("/c", True),
         ("/b", False),
     ]
+
+
+@pytest.mark.parametrize("answer", [status(401), status(503), None])
+def test_who_was_sent_from_elsewhere_does_not_make_label_studio_look_down(
+    label_studio: Site, elsewhere: Site, fetcher: MediaFetcher, answer: Answer | None
+):
+    elsewhere.answers["/a"] = redirect(f"{label_studio.url}/b")
+    if answer is None:
+        label_studio.close()
+    else:
+        label_studio.answers["/b"] = answer
+    with pytest.raises(MediaError):
+        fetcher.image(f"{elsewhere.url}/a", 7)
 
 
 def test_endless_redirects(label_studio: Site, fetcher: MediaFetcher):
