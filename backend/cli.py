@@ -95,7 +95,15 @@ def serve() -> NoReturn:
     with _failures():
         settings = Settings()
         Deployment(settings).prepare()  # once, before several processes would
-    arguments = ["--bind", f"{settings.host}:{settings.port}", "--workers", "2", "--threads", "8"]
+    arguments = [
+        "--bind",
+        f"{settings.host}:{settings.port}",
+        "--workers",
+        "2",
+        "--threads",
+        "8",
+        "--no-control-socket",
+    ]
     os.execvp("gunicorn", ["gunicorn", *arguments, "--timeout", "300", "backend.app:create_app()"])
 
 

@@ -179,7 +179,7 @@ def _round_line(done: Round) -> str:
     facts = done.facts
     measured = facts.get("measured")
     accuracy = (
-        f"accuracy {measured['accuracy']:.0%} ({measured['low']:.0%} to {measured['high']:.0%}) "
+        f"accuracy {measured['accuracy']:.0%} ({measured['interval'][0]:.0%} to {measured['interval'][1]:.0%}) "
         f"on {measured['total']} audit tasks"
         if measured
         else f"cold start: {facts['cold_start']}"

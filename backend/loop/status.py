@@ -75,7 +75,7 @@ def _served(deployment: Deployment, served: Round) -> list[str]:
         learned = f"The model was trained on {facts['training']} labels."
         if measured := facts.get("measured"):
             learned += (
-                f" Its accuracy is {measured['accuracy']:.1%} ({measured['low']:.1%} to {measured['high']:.1%}) "
+                f" Its accuracy is {measured['accuracy']:.1%} ({measured['interval'][0]:.1%} to {measured['interval'][1]:.1%}) "
                 f"on {measured['total']} randomly drawn tasks."
             )
         else:

@@ -10,15 +10,15 @@ def recommend_stop(
 ) -> str | None:
     """A sentence that recommends to stop, with its evidence; None: go on.
 
-    measured: what `evaluate` found on the audit tasks; its `low` is the lower end of the 95 % interval.
+    measured: what `evaluate` found on the audit tasks, with its 95 % `interval`.
     """
     if pool == 0:
         return "every task is labeled"
     if settings.budget and labels >= settings.budget:
         return f"the budget of {settings.budget} labels is used up"
-    if settings.target_accuracy and measured and measured["low"] >= settings.target_accuracy:
+    if settings.target_accuracy and measured and measured["interval"][0] >= settings.target_accuracy:
         return (
             f"accuracy on {measured['total']} audit tasks is {measured['accuracy']:.1%}, surely above "
-            f"{measured['low']:.1%}: the target of {settings.target_accuracy:.1%} is reached"
+            f"{measured['interval'][0]:.1%}: the target of {settings.target_accuracy:.1%} is reached"
         )
     return None
