@@ -6,6 +6,7 @@ renews them. Nothing is retried here: the loop waits and resumes. HTTP proxies a
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,7 @@ from backend.labelstudio.connection import (
     LabelStudioUnavailable,
     ProjectNotFound,
     RequestRefused,
+    server_url,
 )
 from backend.labelstudio.records import Backend, Project, Task, Webhook
 
@@ -77,13 +79,17 @@ class LabelStudio:
         timeout: seconds without an answer, for each request.
 
     Raises:
-        AccessDenied: the key is empty or has expired.
+        LabelStudioError: this cannot be a server's URL.
+        AccessDenied: the key is empty or malformed, or has expired.
     """
 
     def __init__(self, url: str, api_key: str, timeout: float = 60) -> None:
-        self.url = url.rstrip("/")
+        self.url = server_url(url)
+        api_key = api_key.strip()
         if not api_key:
             raise AccessDenied(f"There is no API key for {self.url}. {KEY_REMEDY}")
+        if not re.fullmatch(r"[\w.=+/-]+", api_key, re.ASCII):
+            raise AccessDenied(f"The API key for {self.url} has characters that no key has. {KEY_REMEDY}")
         try:
             self._sdk = label_studio_sdk.LabelStudio(
                 base_url=self.url + "/",  # with the slash, the SDK's token renewal keeps the path, too
@@ -170,7 +176,8 @@ class LabelStudio:
             query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
             answer = self._task_query(project_id, query, page_size, parameters)
             yield from answer["tasks"]
-            if len(answer["tasks"]) == answer["total"]:  # a server may cap the page size
+            # A short page alone would not mean the end: a server may cap the page size.
+            if not answer["tasks"] or len(answer["tasks"]) >= answer["total"]:
                 return
             last_id = answer["tasks"][-1]["id"]
 
@@ -297,8 +304,8 @@ class LabelStudio:
         self._sdk.ml.delete(backend_id)
 
     def webhooks(self, project_id: int) -> list[Webhook]:
-        """The project's webhooks."""
-        return [Webhook.of(webhook) for webhook in self._sdk.webhooks.list(project=str(project_id))]
+        """The project's webhooks; none for a project that does not exist."""
+        return [Webhook.of(webhook) for webhook in self._sdk.webhooks.list() if webhook.project == project_id]
 
     def create_webhook(
         self, project_id: int, url: str, headers: Mapping[str, str], actions: Sequence[str]

@@ -38,6 +38,27 @@ class RequestRefused(LabelStudioError):
     """Label Studio found the request's content invalid (400)."""
 
 
+def server_url(url: str) -> str:
+    """Check a server's URL; returns it without a slash at the end.
+
+    Raises:
+        LabelStudioError: it has no http(s) scheme or no host, or it holds a password.
+    """
+    try:
+        parsed = httpx.URL(url.strip())
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.userinfo:
+        raise LabelStudioError(
+            "LABEL_STUDIO_URL must not hold a user name and password: give the API key in LABEL_STUDIO_API_KEY."
+        )
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise LabelStudioError(
+            f"{url!r} is not the URL of a Label Studio. Set LABEL_STUDIO_URL to one like http://localhost:8080."
+        )
+    return str(parsed).rstrip("/")
+
+
 class Connection(httpx.Client):
     """An HTTP client that raises `LabelStudioError`s. Proxies are taken from the environment."""
 
@@ -92,17 +113,23 @@ def _failure(url: str, request: httpx.Request, response: httpx.Response) -> Labe
         return AccessDenied(
             f"Label Studio at {url} does not let this API key's user do that{reason}. Use the key of one who may."
         )
-    if status == 404 and _is_json(response):
-        project = re.search(r"/projects/(\d+)", request.url.path)
-        number = project[1] if project else request.url.params.get("project")
-        what = f"project {number}" if number else request.url.path
-        return ProjectNotFound(
-            f"Label Studio at {url} has no {what}, or this API key's user may not see it. The number of a project "
-            "is in its address in the browser: …/projects/NUMBER/."
-        )
     if status == 404:
-        return LabelStudioError(f"There is no Label Studio at {url} (HTTP 404). Check LABEL_STUDIO_URL.")
+        return _not_found(url, request.url)
     return RequestRefused(f"Label Studio at {url} refused the request (HTTP {status}{reason}).")
+
+
+def _not_found(url: str, asked: httpx.URL) -> LabelStudioError:
+    # The body does not help: for some of its addresses, Label Studio answers with a page.
+    project = re.search(r"/projects/(\d+)", asked.path)
+    number = project[1] if project else asked.params.get("project")
+    if number is not None:
+        return ProjectNotFound(
+            f"Label Studio at {url} has no project {number}, or this API key's user may not see it. The number of a "
+            "project is in its address in the browser: …/projects/NUMBER/."
+        )
+    if re.search(r"/\d+/?$", asked.path):
+        return ProjectNotFound(f"Label Studio at {url} has no {asked.path} (any more).")
+    return LabelStudioError(f"There is no Label Studio at {url} (HTTP 404). Check LABEL_STUDIO_URL.")
 
 
 def _is_json(response: httpx.Response) -> bool:
@@ -111,17 +138,18 @@ def _is_json(response: httpx.Response) -> bool:
 
 def _reason(response: httpx.Response) -> str:
     """What the body says beside the status, as `: sentence`, or nothing. No password in it."""
-    if not _is_json(response):
+    try:
+        body = response.json()
+    except ValueError:
         return ""
-    body = response.json()
     if not isinstance(body, dict):
         return ""
-    # What it says about `headers` repeats them, secrets included.
-    faults = {
-        name: fault for name, fault in (body.get("validation_errors") or {}).items() if name != "headers"
-    }
+    faults = body.get("validation_errors") or {}
+    if isinstance(faults, dict):
+        faults.pop("headers", None)  # what it says about headers repeats them, secrets included
     sentences = list(_sentences(faults)) or [str(body.get("detail", ""))]
-    text = re.sub(r"//[^/@\s]*@", "//", " ".join(sentences).strip())
+    text = re.sub(r"<[^>]*>", "", " ".join(sentences))
+    text = re.sub(r"//[^/@\s]*@", "//", text).strip().rstrip(".")
     return f": {text[:500]}" if text else ""
 
 

@@ -79,14 +79,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Backend:
-    """An ML backend connected to a project.
+    """An ML backend connected to a project. Its URL may hold a password, and so stays out of its repr.
 
     Attributes:
         state: Label Studio's two letters: CO connected, ER error, DI disconnected, TR training, PR predicting.
     """
 
     id: int
-    url: str
+    url: str = field(repr=False)
     title: str
     state: str
     error_message: str | None
@@ -106,10 +106,10 @@ class Backend:
 
 @dataclass(frozen=True)
 class Webhook:
-    """A webhook of a project. Its headers may hold a secret, and so stay out of its repr."""
+    """A webhook of a project. Its URL and headers may hold secrets, and so stay out of its repr."""
 
     id: int
-    url: str
+    url: str = field(repr=False)
     headers: dict[str, str] = field(repr=False)
     actions: list[str]
     send_for_all_actions: bool
