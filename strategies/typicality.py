@@ -1,0 +1,105 @@
+"""Typicality: with few or no labels, the images that stand for most of the pool."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from strategies.clustering import k_means
+from strategies.distances import Space, squared_distances
+from strategies.ordering import highest
+from strategies.protocol import Indices, Need, Pool, Ranking, Scores, check_request
+
+_NEIGHBOURS = 20  # as in the paper
+_CLUSTERS = 500  # at most, as in the paper
+_SAMPLE = 10_000  # images of a larger pool: what is typical of a uniform sample is typical of the pool
+_PAIRS = 2**22  # distances computed at once
+
+
+@dataclass(frozen=True)
+class Typicality:
+    """TypiClust: the most typical image of each large cluster without labels (Hacohen et al., ICML 2022).
+
+    Labeled set and pool are clustered together, into as many clusters as there will be labels (at most 500).
+    The clusters with fewest labels come first, the largest of them first; in each the image with the highest
+    typicality: one over the mean distance to its 20 nearest neighbours in the cluster. That is the score.
+
+    The paper clusters anew for each batch. Here a clustering serves as many picks as there were before it, so
+    that a long ranking takes few. A uniform sample of 10,000 images stands for a larger pool.
+    """
+
+    name = "typicality"
+    needs = frozenset({Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS})
+
+    def rank(self, pool: Pool, size: int, *, batch_size: int, seed: int) -> Ranking:
+        """The first batch is TypiClust's, and each later one treats those before it as labeled."""
+        check_request(size, batch_size)
+        embeddings, labeled = pool.require(Need.EMBEDDINGS), pool.require(Need.LABELED_EMBEDDINGS)
+        size = min(size, pool.size)
+        sample = _sample(pool, max(size, _SAMPLE), seed)
+        space = Space(np.concatenate([labeled, embeddings[sample]]))
+        taken = np.arange(len(space.points)) < len(labeled)  # labeled or picked
+        picks: Indices = np.empty(0, dtype=np.int64)
+        scores: Scores = np.empty(0)
+        reasons: list[str] = []
+        while len(picks) < size:
+            step = max(batch_size, len(picks))
+            clusters = min(len(labeled) + len(picks) + step, _CLUSTERS, len(space.points))
+            step = min(step, size - len(picks)) if clusters < _CLUSTERS else size - len(picks)
+            labels = k_means(space, clusters, seed).cpu().numpy()
+            typicality = _typicality(space, labels, taken)
+            images = np.bincount(labels[~taken], minlength=clusters)
+            covered = np.bincount(labels[taken], minlength=clusters)
+            best = _uncovered_first(labels, taken, typicality, images, covered)[:step]
+            reasons += [_reason(int(images[c]), int(covered[c])) for c in labels[best]]
+            scores = np.append(scores, typicality[best])
+            picks = np.append(picks, best)
+            taken[best] = True
+        return Ranking(sample[picks - len(labeled)], scores, tuple(reasons))
+
+
+def _sample(pool: Pool, size: int, seed: int) -> Indices:
+    """Positions of min(size, n) images drawn uniformly, in an order that does not depend on the pool's."""
+    by_content = highest(pool, np.zeros(pool.size), pool.size)
+    if pool.size <= size:
+        return by_content
+    return by_content[
+        np.sort(np.random.default_rng(seed).choice(pool.size, size, replace=False, shuffle=False))
+    ]
+
+
+def _typicality(space: Space, labels: Indices, taken: NDArray[np.bool_]) -> Scores:
+    """(n,) typicality of each point that is not taken among those of its cluster; 0 for one that is alone."""
+    typicality = np.zeros(len(labels))
+    for cluster in np.unique(labels[~taken]):
+        members = np.flatnonzero((labels == cluster) & ~taken)
+        rows = space.rows(space.points[torch.from_numpy(members).to(space.points.device)])
+        neighbours = min(_NEIGHBOURS, len(members) - 1)
+        if neighbours == 0:
+            continue
+        width = max(1, _PAIRS // len(members))
+        for start in range(0, len(members), width):
+            block = slice(start, start + width)
+            squares = squared_distances(rows.at(block), rows)
+            # One more, because each is its own nearest, at distance 0.
+            nearest = squares.topk(neighbours + 1, dim=1, largest=False).values.sqrt()
+            mean = nearest.sum(dim=1) / neighbours
+            typicality[members[block]] = (1 / (mean + 1e-5)).cpu().numpy()  # finite for repeated images
+    return typicality
+
+
+def _uncovered_first(
+    labels: Indices, taken: NDArray[np.bool_], typicality: Scores, images: Indices, covered: Indices
+) -> Indices:
+    """The points not taken in turns over the clusters: fewest labels first, then the largest, most typical first."""
+    free = np.flatnonzero(~taken)
+    by_cluster = free[np.lexsort((-typicality[free], labels[free]))]
+    cluster = labels[by_cluster]
+    turn = covered[cluster] + np.arange(len(by_cluster)) - (np.cumsum(images) - images)[cluster]
+    order: Indices = by_cluster[np.lexsort((cluster, -images[cluster], turn))]
+    return order
+
+
+def _reason(images: int, covered: int) -> str:
+    return f"typical of a cluster of {images} images with {covered or 'none'} labeled or chosen"
