@@ -78,7 +78,9 @@ class LoopSettings(BaseModel):
     cold_start_strategy: Any = Field("typicality", description="What to label next while there is no learner")
     embedding: str = Field("auto", description='"auto", a timm model name, or "self-supervised"')
     members: int = Field(8, ge=2, le=32, description="Learners in the committee")
-    minimum_labels: int = Field(10, ge=2, description="Labels before a learner is trained")
+    minimum_labels: int = Field(
+        8, ge=2, description="Labels before a learner is trained; audit tasks are not counted"
+    )
     labels_per_round: int = Field(10, ge=1, description="New labels that start a round")
     round_after_seconds: float = Field(
         300, ge=1, description="A round also starts when a label has waited this long"

@@ -52,7 +52,7 @@ class LabelStudioServer:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory.resolve()
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.email = EMAIL
         self.password = ""
@@ -258,7 +258,7 @@ def _personal_access_token(client: httpx.Client, form: str, email: str, password
     return str(created.json()["token"])
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -207,6 +207,7 @@ def _defaults(project: Project | None) -> dict[str, Any]:
         "synced_event": 0,
         "synced_tasks": 0,
         "synced_annotated": 0,
+        "annotations_per_task": 1,
         "audit_share": 0.0,
     }
 

@@ -114,18 +114,24 @@ def embed_for_round(
     }
 
 
-def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) -> None:
-    """Embed all images that have no embedding yet; one worker at a time does it for a project."""
+def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) -> bool:
+    """Embed all images that have no embedding yet; one worker at a time does it for a project.
+
+    Returns whether there is something new for a round to rank.
+    """
     with lease(deployment.database, f"embed:{project_id}") as held:
         if held is None:
-            return
+            return False
         embedder = embedder_for(deployment, project_id, settings)
-        while (missing := _missing(deployment, project_id, embedder.name)).size:
+        tried: set[int] = set()  # an image whose host is down for the moment is left for later
+        while True:
             with deployment.database.read() as session:
                 project = session.get(Project, project_id)
-                if project is None or project.state != ProjectState.ACTIVE:
-                    return
-            _embed(deployment, project_id, embedder, [int(i) for i in missing[: 4 * FLUSH]], held)
+            missing = [i for i in _missing(deployment, project_id, embedder.name).tolist() if i not in tried]
+            if not missing or project is None or project.state != ProjectState.ACTIVE:
+                return bool(tried)
+            _embed(deployment, project_id, embedder, missing[: 4 * FLUSH], held)
+            tried.update(missing[: 4 * FLUSH])
 
 
 def images_to_embed(deployment: Deployment, project_id: int) -> int:
@@ -166,8 +172,15 @@ def _embed(
         vectors = []
         broken: list[tuple[int, str]] = []
 
-        def load(task_id: int, sources: dict[int, str] = sources) -> Image:
-            return deployment.media.image(sources[task_id], task_id, at_least=embedder.size)
+        later: set[int] = set()
+
+        def load(task_id: int, sources: dict[int, str] = sources, later: set[int] = later) -> Image:
+            try:
+                return deployment.media.image(sources[task_id], task_id, at_least=embedder.size)
+            except MediaError as error:
+                if error.temporary:
+                    later.add(task_id)
+                raise
 
         for batch in map_images(
             sources,
@@ -179,7 +192,7 @@ def _embed(
             if batch.items:
                 ids += batch.items
                 vectors.append(batch.outputs)
-            broken += batch.broken
+            broken += [(task_id, reason) for task_id, reason in batch.broken if task_id not in later]
         if held is not None:
             held.check()
         if ids:

@@ -13,6 +13,7 @@ from backend.store.tables import Event, Project, ProjectState, Task
 SECRET_HEADER = "X-Active-Learning-Secret"  # noqa: S105 (its name, not its value)
 START_TRAINING = "START_TRAINING"
 PROJECT_UPDATED = "PROJECT_UPDATED"
+SKIPPED = "ANNOTATION_SKIPPED"  # ours: Label Studio sends a skip as an annotation that was cancelled
 MISSED = "MISSED"  # ours: Label Studio changed without a webhook
 SETTINGS_CHANGED = "SETTINGS_CHANGED"  # ours: the extra params are others than at the last /setup
 ANNOTATION_ACTIONS = frozenset(
@@ -49,7 +50,10 @@ def record(database: Database, action: str, project_id: int, payload: Mapping[st
         if action == PROJECT_UPDATED and _label_config(payload) in ("", project.label_config):
             return False
         task_ids = _task_ids(payload)
-        session.add(Event(project_id=project_id, action=action, task_ids=task_ids))
+        if action in ANNOTATION_ACTIONS and _is_skip(payload):
+            session.add(Event(project_id=project_id, action=SKIPPED, task_ids=task_ids))
+        else:
+            session.add(Event(project_id=project_id, action=action, task_ids=task_ids))
         if action in ANNOTATION_ACTIONS and task_ids:
             chosen = (Task.project_id == project_id) & Task.id.in_(task_ids)
             session.execute(update(Task).where(chosen).values(touched=True))
@@ -84,6 +88,11 @@ def _label_config(payload: Mapping[str, Any]) -> str:
     project = payload.get("project")
     config = project.get("label_config") if isinstance(project, Mapping) else None
     return config if isinstance(config, str) else ""
+
+
+def _is_skip(payload: Mapping[str, Any]) -> bool:
+    annotation = payload.get("annotation")
+    return isinstance(annotation, Mapping) and annotation.get("was_cancelled") is True
 
 
 def _task_ids(payload: Mapping[str, Any]) -> list[int]:

@@ -84,8 +84,7 @@ class Jobs:
     def _run_embed(self, project_id: int) -> None:
         try:
             settings = project_settings(self.deployment, project_id)
-            if settings is not None:
-                embed_pool(self.deployment, project_id, settings)
+            if settings is not None and embed_pool(self.deployment, project_id, settings):
                 self.nudge(project_id)
         except (LabelStudioError, MediaUnavailable, LeaseLost) as error:
             log.warning("project %d: embedding the pool pauses: %s", project_id, error)

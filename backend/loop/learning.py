@@ -80,7 +80,7 @@ def why_untrainable(training: LabeledSet, control: Control, settings: LoopSettin
     """A sentence that says what is missing before a learner can be trained; None: nothing is."""
     labels = len(training.task_ids)
     if labels < settings.minimum_labels:
-        return f"{labels} of {settings.minimum_labels} labels that the first model needs"
+        return f"{labels} of {settings.minimum_labels} labels that the first model needs (audit tasks not counted)"
     if control.multiple:
         informative = ((training.targets > 0.5).any(axis=0) & (training.targets < 0.5).any(axis=0)).any()
         return None if informative else "every label so far is the same; a model needs a difference to learn"

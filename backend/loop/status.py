@@ -74,8 +74,9 @@ def _served(deployment: Deployment, served: Round) -> list[str]:
     else:
         learned = f"The model was trained on {facts['training']} labels."
         if measured := facts.get("measured"):
+            low, high = measured["interval"]
             learned += (
-                f" Its accuracy is {measured['accuracy']:.1%} ({measured['interval'][0]:.1%} to {measured['interval'][1]:.1%}) "
+                f" Its accuracy is {measured['accuracy']:.1%} ({low:.1%} to {high:.1%}) "
                 f"on {measured['total']} randomly drawn tasks."
             )
         else:

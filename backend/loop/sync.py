@@ -48,7 +48,12 @@ def sync(deployment: Deployment, project_id: int) -> None:
     if any(event.action == START_TRAINING for event in pending_events(database, project)):
         _look_again_at_broken(deployment, project_id)
     until = label_studio.latest_change(project_id)
-    reread = project.synced_until is None or remote.label_config != project.label_config
+    # A changed number of annotations a task makes tasks labeled, or no longer so, without touching them.
+    reread = (
+        project.synced_until is None
+        or remote.label_config != project.label_config
+        or remote.annotations_per_task != project.annotations_per_task
+    )
     since = None if reread or project.synced_until is None else project.synced_until - OVERLAP
     changed = label_studio.tasks(project_id, changed_since=since)
     _store_tasks(deployment, project_id, control, changed, share)
@@ -69,6 +74,7 @@ def sync(deployment: Deployment, project_id: int) -> None:
                 synced_event=covered,
                 synced_tasks=remote.task_count,
                 synced_annotated=remote.annotated_count,
+                annotations_per_task=remote.annotations_per_task,
                 audit_share=share,
             )
         )

@@ -70,6 +70,7 @@ class Project(Base):
     synced_event: Mapped[int] = mapped_column(default=0)  # id of the last event that a sync has covered
     synced_tasks: Mapped[int] = mapped_column(default=0)  # Label Studio's own count at the last sync
     synced_annotated: Mapped[int] = mapped_column(default=0)  # tasks with annotations, likewise
+    annotations_per_task: Mapped[int] = mapped_column(default=1)  # likewise
     audit_share: Mapped[float] = mapped_column(default=0)  # by which the tasks' `audit` was drawn
 
 

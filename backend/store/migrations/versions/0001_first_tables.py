@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("synced_event", sa.Integer(), nullable=False),
         sa.Column("synced_tasks", sa.Integer(), nullable=False),
         sa.Column("synced_annotated", sa.Integer(), nullable=False),
+        sa.Column("annotations_per_task", sa.Integer(), nullable=False),
         sa.Column("audit_share", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
