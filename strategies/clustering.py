@@ -8,6 +8,7 @@ from strategies.distances import BLOCK, Rows, Space, squared_distances
 
 _STEPS = 10  # of Lloyd's algorithm: later ones move few points
 _FIT = 10  # points a cluster, drawn at random, that the centres are fitted to
+_SEED = 4  # and that the seeds are chosen from
 
 
 def k_means(space: Space, clusters: int, seed: int) -> Tensor:
@@ -18,9 +19,9 @@ def k_means(space: Space, clusters: int, seed: int) -> Tensor:
     """
     size = len(space.points)
     rng = np.random.default_rng(seed)
-    sample = rng.choice(size, min(size, max(BLOCK, _FIT * clusters)), replace=False, shuffle=False)
-    rows = space.rows(space.points[torch.from_numpy(np.sort(sample)).to(space.points.device)])
-    centers = _seeds(rows, clusters, rng)
+    sample = torch.from_numpy(rng.permutation(size)[: max(BLOCK, _FIT * clusters)])
+    rows = space.rows(space.points[sample.to(space.points.device)])
+    centers = _seeds(rows.at(slice(max(BLOCK // 2, _SEED * clusters))), clusters, rng)
     for _ in range(_STEPS):
         nearest = _nearest(rows, centers)
         sums = torch.zeros_like(centers.values).index_add_(0, nearest, rows.values)

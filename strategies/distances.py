@@ -48,7 +48,7 @@ class Space:
             yield part, _rows(torch.sub(self.points[part], self.origin, out=buffer[: span.stop - start]))
 
     def rounding(self, norm: float) -> float:
-        """How much computed squared distances between points of squared length `norm` or less may be off."""
+        """How far a computed squared distance may be off, between points of about this squared length."""
         return float(16 * torch.finfo(torch.float64).eps * self.points.shape[1] ** 0.5 * norm)
 
 

@@ -70,12 +70,12 @@ class FarthestFirst:
             indices.append(self._start())
             squares.append(max(0.0, float(self.bounds.max())))
         while len(indices) < self.size:
-            best = self._best()
-            if best <= self.tolerance:  # all that is left repeats what is labeled or picked
+            best, tolerance = self._best()
+            if best <= tolerance:  # all that is left repeats what is labeled or picked
                 left = (self.bounds >= 0).double().cpu().numpy()
                 rest = highest(self.pool, left, self.size - len(indices)).tolist()
                 return np.array(indices + rest), np.sqrt(squares + [0.0] * len(rest))
-            place = self._first_by_content(self.front, self.distances >= best - self.tolerance)
+            place = self._first_by_content(self.front, self.distances >= best - tolerance)
             indices.append(int(self.front[place]))
             squares.append(best)
             self._add_center(indices[-1], self.rows.at(slice(place, place + 1)))
@@ -87,7 +87,8 @@ class FarthestFirst:
         mean = self.space.points.mean(dim=0, dtype=torch.float64).float()
         self._measure(self.space.rows(mean[None]))
         everything = torch.arange(self.pool.size, device=self.front.device)
-        first = self._first_by_content(everything, self.bounds <= self.bounds.min() + self.tolerance)
+        nearest = float(self.bounds.min())
+        first = self._first_by_content(everything, self.bounds <= nearest + self.space.rounding(nearest))
         center = self.space.rows(self.space.points[first : first + 1])
         self._measure(center)
         self._add_center(first, center)
@@ -96,12 +97,9 @@ class FarthestFirst:
 
     def _measure(self, centers: Rows) -> None:
         """Sets all bounds to the squared distance to the nearest of these centres."""
-        largest = 0.0
         for block, rows in self.space.blocks():
             self.bounds[block] = squared_distances(rows, centers).amin(dim=1)
-            largest = max(largest, float(rows.norms.max()))
         self.seen.fill_(self.count)
-        self.tolerance = self.space.rounding(largest)
 
     def _first_by_content(self, positions: Tensor, tied: Tensor) -> int:
         """The place in `positions`, among those `tied`, that comes first in whatever order the pool is."""
@@ -119,15 +117,21 @@ class FarthestFirst:
         self.distances[self.front == index] = -torch.inf
         self.bounds[index] = -torch.inf
 
-    def _best(self) -> float:
-        """The largest squared distance of all; the front then holds every image that has it."""
+    def _best(self) -> tuple[float, float]:
+        """The largest squared distance of all and its rounding; the front then holds every image that has it."""
         width = BLOCK
         while True:
-            best = float(self.distances.max()) if len(self.distances) else -torch.inf
-            if best - self.tolerance > self.limit or max(best, self.limit) <= self.tolerance:
-                return best
+            if len(self.front):
+                place = int(self.distances.argmax())
+                best = float(self.distances[place])
+                tolerance = self._rounding(place)
+                if best - tolerance > self.limit or max(best, self.limit) <= tolerance:
+                    return best, tolerance
             self._refill(width)
             width *= 2  # where many bounds are stale, more are refreshed at once
+
+    def _rounding(self, place: int) -> float:
+        return self.space.rounding(float(self.rows.norms[place] + self.distances[place]))
 
     def _refill(self, width: int) -> None:
         """Makes a front of the `width` images with the highest bounds, less those that fall below all others."""
@@ -154,7 +158,7 @@ class FarthestFirst:
         self.distances = self.bounds[self.front]
         if len(self.front) > BLOCK:
             best, places = torch.topk(self.distances, BLOCK + 1)
-            if float(best[0]) - self.tolerance > float(best[-1]):
+            if best[0] - self._rounding(int(places[0])) > best[-1]:
                 self.limit = float(best[-1])
                 self.front, self.rows = self.front[places[:-1]], self.rows.at(places[:-1])
                 self.distances = best[:-1].clone()
