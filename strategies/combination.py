@@ -16,12 +16,15 @@ class FilterThenDiversify:
     For each batch in turn, `filter` shortlists `keep` times as many images as are wanted from those not chosen
     yet, and `diversify` chooses among them, with the earlier batches counted as labeled. Scores are the filter's.
 
+    The more is kept, the more near-duplicates are avoided and the more outliers are labeled. Three is where, on
+    Fashion-MNIST, a pool of near-duplicates gained most of what ten gives and one without lost hardly anything.
+
     Raises ValueError for a keep below 1.
     """
 
     filter: Strategy = field(default_factory=Margin)
     diversify: Strategy = field(default_factory=KCenterGreedy)
-    keep: int = 10
+    keep: int = 3
     needs: frozenset[Need] = field(init=False, repr=False)
 
     name = "filter_then_diversify"

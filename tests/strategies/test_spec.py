@@ -60,7 +60,7 @@ MIXTURE = {"mixture": {"strategies": [NESTED, "random"], "shares": [0.9, 0.1]}}
             "filter_then_diversify:\n  filter: entropy\n  diversify: typicality",
             FilterThenDiversify(Entropy(), Typicality()),
         ),
-        ({"filter_then_diversify": {"keep": 3}}, FilterThenDiversify(keep=3)),
+        ({"filter_then_diversify": {"keep": 4}}, FilterThenDiversify(Margin(), KCenterGreedy(), 4)),
         (MIXTURE, Mixture((FilterThenDiversify(Margin(), KCenterGreedy(), 10), Random()), (0.9, 0.1))),
         ("information_density: {beta: 2, uncertainty: margin}", InformationDensity(Margin(), 2.0)),
         ("margin:", Margin()),
