@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-IMAGE_SIZE = 96  # pixels; the originals are 8 × 8, too small to see
+IMAGE_SIZE = 160  # pixels; the originals are 8 × 8, too small to see
+MARGIN = 1  # original pixels of white around a digit, which would touch the edges
 CLASSES = tuple(str(digit) for digit in range(10))
 LABEL_CONFIG = f"""<View>
-  <Image name="image" value="$image"/>
+  <Image name="image" value="$image" maxWidth="320px"/>
   <Choices name="digit" toName="image" choice="single-radio" showInLine="true">
     {"".join(f'<Choice value="{name}" hotkey="{name}"/>' for name in CLASSES)}
   </Choices>
@@ -25,7 +26,7 @@ def write_digits(folder: Path, count: int | None = None) -> tuple[list[str], lis
     names = [f"digit-{index:04}.png" for index in range(len(digits.images))][:count]
     for name, pixels in zip(names, digits.images, strict=False):
         if not (folder / name).exists():
-            image = Image.fromarray((255 - pixels * (255 / 16)).astype(np.uint8))
+            image = Image.fromarray((255 - np.pad(pixels, MARGIN) * (255 / 16)).astype(np.uint8))
             image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC).save(folder / name)
     return names, [str(target) for target in digits.target[:count]]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 from pydantic import SecretStr
 from sqlalchemy import select
 
@@ -146,6 +147,18 @@ class RunningLoop:
                     .order_by(QueueEntry.rank)
                 )
             )
+
+    def predicted_choice(self, project_id: int, task_id: int) -> list[str]:
+        """What the served prediction of a task chooses, as Label Studio stores it."""
+        asked = httpx.get(
+            f"{self.label_studio.url}/api/predictions/",
+            params={"task": task_id, "project": project_id},
+            headers={"Authorization": self.client.authorization()},
+            timeout=30,
+        )
+        served = self.served(project_id).version
+        results = [p["result"] for p in asked.raise_for_status().json() if p["model_version"] == served]
+        return [name for result in results for region in result for name in region["value"]["choices"]]
 
     def pending(self, project_id: int) -> list[str]:
         """Actions of the events that no sync has covered."""
