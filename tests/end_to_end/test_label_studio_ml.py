@@ -1,0 +1,94 @@
+"""The adapter under Label Studio's own `label-studio-ml` server; runs wherever that package is installed."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from backend.demo.label_studio import LabelStudioServer
+from tests.conftest import DigitsProject
+from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
+from tests.end_to_end.test_closed_loop import FAST, label
+
+pytest.importorskip("label_studio_ml", reason="label-studio-ml is not installed: `make label-studio-ml`")
+
+BIN = Path(sys.executable).parent
+ADAPTER = Path(__file__).parents[2] / "backend" / "model.py"
+
+
+@pytest.fixture(params=["start", "gunicorn"])
+def loop(
+    request: pytest.FixtureRequest, label_studio: LabelStudioServer, tmp_path: Path
+) -> Iterator[RunningLoop]:
+    """The worker as always; the server made by `label-studio-ml create`, and run in either of its two ways."""
+    running = RunningLoop.on(label_studio, tmp_path / "backend")
+    folder = tmp_path / "served"
+    create = [str(BIN / "label-studio-ml"), "create", str(folder), "--script", f"{ADAPTER}:ActiveLearning"]
+    subprocess.run(create, check=True, capture_output=True)
+    port = str(running.deployment.settings.port)
+    program = {
+        "start": [str(BIN / "label-studio-ml"), "start", str(folder), "--port", port],
+        "gunicorn": [
+            str(BIN / "gunicorn"),
+            "--chdir",
+            str(folder),
+            "--bind",
+            f"127.0.0.1:{port}",
+            "_wsgi:app",
+        ],
+    }[request.param]
+    processes = running.processes
+    try:
+        processes.start_process("serve", program)
+        processes.start_process("worker")
+        wait_for("the server", lambda: is_up(processes.url) or None)
+        yield running
+    finally:
+        processes.stop()
+
+
+def is_up(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def test_the_loop_closes_under_that_server(
+    loop: RunningLoop, make_project: Callable[..., DigitsProject]
+) -> None:
+    project = make_project(40, label_config=digits_config(**FAST | {"window": 10, "labels_per_round": 6}))
+    loop.connect(project.id)
+    loop.wait_for_round(project.id, 0)
+    annotator = loop.annotator(project.id)
+    for task_id in loop.queue(project.id)[:6]:
+        asked = annotator.next_task()
+        assert asked is not None
+        assert asked.id == task_id
+        label(annotator, project, task_id)
+    assert loop.wait_for_round(project.id, 1).trained
+    asked = annotator.next_task()
+    assert asked is not None
+    assert asked.id == loop.queue(project.id)[0]
+    assert asked.predictions[0]["result"][0]["value"]["choices"]
+
+    # A task outside the window is predicted by that server, on request.
+    outside = next(
+        task_id
+        for task_id in project.digits
+        if task_id not in loop.queue(project.id) and task_id not in loop.targets(project.id)
+    )
+    headers = {"Authorization": loop.client.authorization()}
+    opened = httpx.get(
+        f"{loop.label_studio.url}/api/tasks/{outside}",
+        params={"project": project.id},
+        headers=headers,
+        timeout=60,
+    )
+    prediction = opened.raise_for_status().json()["predictions"][0]
+    assert prediction["model_version"] == loop.served(project.id).version
+    assert 0.5 <= prediction["score"] <= 1
+    assert prediction["result"][0]["value"]["choices"]
