@@ -94,7 +94,9 @@ def serve() -> NoReturn:
     """Serve Label Studio's calls, with gunicorn."""
     with _failures():
         settings = Settings()
-        Deployment(settings).prepare()  # once, before several processes would
+        deployment = Deployment(settings)
+        deployment.prepare()  # once, before several processes would
+        Jobs(deployment).reconcile_soon()
     arguments = [
         "--bind",
         f"{settings.host}:{settings.port}",

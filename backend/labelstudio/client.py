@@ -241,6 +241,13 @@ class LabelStudio:
         """How many predictions the project holds of each version."""
         return dict(self._request("GET", f"api/projects/{project_id}/model-versions/"))
 
+    def predicted(self, project_id: int, version: str, ids: Sequence[int]) -> set[int]:
+        """Those of these tasks that hold a prediction of this version."""
+        found = self._selected(project_id, ids, fields="all", include="id,predictions,model_version")
+        return {
+            task["id"] for task in found if any(p["model_version"] == version for p in task["predictions"])
+        }
+
     def delete_predictions(self, project_id: int, version: str) -> int:
         """Delete a version's predictions (7 ms each on SQLite).
 
@@ -332,7 +339,12 @@ class LabelStudio:
     def _request(self, method: str, path: str, **options: Any) -> Any:
         """For what the SDK has no method, or one that loses something: its own authenticated request."""
         response = self._sdk._client_wrapper.httpx_client.request(path, method=method, **options)
-        return response.json() if response.content else None
+        try:
+            return response.json() if response.content else None
+        except ValueError as error:
+            raise LabelStudioUnavailable(
+                f"The answer of Label Studio at {self.url} was cut short. Try again later."
+            ) from error
 
 
 def _filter(field: str, operator: str, value: int | datetime) -> dict[str, Any]:

@@ -148,6 +148,27 @@ def images_to_embed(deployment: Deployment, project_id: int) -> int:
         return session.scalar(select(func.count()).where(Task.project_id == project_id, lacking)) or 0
 
 
+def note_lost_embeddings(deployment: Deployment, project_id: int, embedder: str) -> int:
+    """Have the images embedded again whose embeddings are no longer stored; returns how many they are."""
+    stored = set(deployment.embeddings.task_ids(project_id, embedder).tolist())
+    with deployment.database.read() as session:
+        noted = select(Task.id).where(Task.project_id == project_id, Task.embedded == embedder)
+        lost = [task_id for task_id in session.scalars(noted) if task_id not in stored]
+    for start in range(0, len(lost), FLUSH):
+        chosen = (Task.project_id == project_id) & Task.id.in_(lost[start : start + FLUSH])
+        with deployment.database.write() as session:
+            session.execute(update(Task).where(chosen).values(embedded=None))
+    if lost:
+        log.warning("project %d: the embeddings of %d images were lost", project_id, len(lost))
+    return len(lost)
+
+
+def forget_embeddings(deployment: Deployment, project_id: int, embedder: str) -> None:
+    """Have all images embedded again, because the table that holds the embeddings is damaged."""
+    deployment.embeddings.set_aside(project_id, embedder)
+    note_lost_embeddings(deployment, project_id, embedder)
+
+
 def _missing(deployment: Deployment, project_id: int, embedder: str | None) -> NDArray[np.int64]:
     """Ids of the tasks without an embedding by `embedder`, or of all where it is None, in random order."""
     query = select(Task.id).where(Task.project_id == project_id, Task.broken.is_(None))

@@ -15,6 +15,7 @@ START_TRAINING = "START_TRAINING"
 PROJECT_UPDATED = "PROJECT_UPDATED"
 SKIPPED = "ANNOTATION_SKIPPED"  # ours: Label Studio sends a skip as an annotation that was cancelled
 MISSED = "MISSED"  # ours: Label Studio changed without a webhook
+DAMAGED = "DAMAGED"  # ours: the served model, or its embeddings, cannot be read
 SETTINGS_CHANGED = "SETTINGS_CHANGED"  # ours: the extra params are others than at the last /setup
 ANNOTATION_ACTIONS = frozenset(
     {"ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"}
@@ -54,7 +55,8 @@ def record(database: Database, action: str, project_id: int, payload: Mapping[st
             session.add(Event(project_id=project_id, action=SKIPPED, task_ids=task_ids))
         else:
             session.add(Event(project_id=project_id, action=action, task_ids=task_ids))
-        if action in ANNOTATION_ACTIONS and task_ids:
+        # Labeled or deleted: the queue no longer waits for it.
+        if (action in ANNOTATION_ACTIONS or action == "TASKS_DELETED") and task_ids:
             chosen = (Task.project_id == project_id) & Task.id.in_(task_ids)
             session.execute(update(Task).where(chosen).values(touched=True))
     return True

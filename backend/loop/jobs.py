@@ -17,8 +17,10 @@ from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig, read_labeling_config
 from backend.labelstudio.media import MediaUnavailable
-from backend.loop.connection import NotConnected, connect
+from backend.learners.weights import DamagedWeights
+from backend.loop.connection import ConnectingElsewhere, NotConnected, connect
 from backend.loop.embedding import embed_pool, images_to_embed
+from backend.loop.events import DAMAGED
 from backend.loop.publishing import NotStored, top_up
 from backend.loop.reconciliation import notice_missed_changes
 from backend.loop.round import pause_until_due, run_round
@@ -26,8 +28,9 @@ from backend.loop.rounds import start_round, unfinished_round
 from backend.loop.steps import STEPS
 from backend.loop.triggers import due, when_due
 from backend.settings import InvalidSettings, LoopSettings
+from backend.store.embeddings import DamagedEmbeddings
 from backend.store.leases import HeldLease, LeaseLost, lease
-from backend.store.tables import Project, ProjectState, now
+from backend.store.tables import Event, Project, ProjectState, now
 
 log = logging.getLogger(__name__)
 
@@ -48,28 +51,49 @@ class Jobs:
         self._nudging = threading.Lock()
 
     def nudge(self, project_id: int, delay: float = 0.0) -> None:
-        """Have a worker look at a project, after `delay` seconds; nudges that would come sooner anyway count."""
+        """Have a worker look at a project, after `delay` seconds; nudges that would come sooner anyway count.
+
+        Where the queue of jobs cannot be written, the next `reconcile` makes good for it.
+        """
         with self._nudging:
             at = time.monotonic() + delay
             planned = self._nudged.get(project_id, 0.0)
             if delay and time.monotonic() < planned <= at:
                 return
             self._nudged[project_id] = at
-        self._advance.schedule(args=(project_id,), delay=delay) if delay else self._advance(project_id)
+        try:
+            self._advance.schedule(args=(project_id,), delay=delay) if delay else self._advance(project_id)
+        except Exception:
+            log.exception(
+                "project %d: no worker could be nudged; one looks by itself within a minute", project_id
+            )
 
     def reconcile(self) -> None:
-        """Nudge every project whose loop may have something to do."""
-        live = (ProjectState.ACTIVE, ProjectState.CONNECTING)
+        """Look for what Label Studio changed without telling us, and nudge every project."""
+        for project_id in self._live_projects():
+            try:
+                notice_missed_changes(self.deployment, project_id)
+            except Exception:
+                log.exception("project %d: could not look for missed changes", project_id)
+            self.nudge(project_id)
+
+    def reconcile_soon(self) -> None:
+        """Have a worker reconcile: whoever comes back has missed what Label Studio told meanwhile."""
+        try:
+            self._reconcile()
+        except Exception:
+            log.exception("no worker could be told to look for missed changes; one does so within a minute")
+
+    def _live_projects(self) -> list[int]:
+        live = (ProjectState.ACTIVE, ProjectState.CONNECTING, ProjectState.DISCONNECTING)
         with self.deployment.database.read() as session:
-            projects = list(session.scalars(select(Project).where(Project.state.in_(live))))
-        for project in projects:
-            if project.state == ProjectState.ACTIVE:
-                notice_missed_changes(self.deployment, project.id)
-            self._advance(project.id)
+            return list(session.scalars(select(Project.id).where(Project.state.in_(live))))
 
     def run_worker(self) -> None:
         """Work until the process is told to stop."""
-        self.reconcile()  # what a killed worker left behind goes on at once
+        for project_id in self._live_projects():
+            self.nudge(project_id)  # what a killed worker left behind goes on at once
+        self.reconcile_soon()
         consumer = self.huey.create_consumer(
             workers=WORKERS, worker_type="thread", initial_delay=0.05, max_delay=0.5, check_worker_health=True
         )
@@ -138,6 +162,9 @@ def _adopt(deployment: Deployment, project: Project, nudge: Callable[[int, float
     except NotConnected as error:
         log.info("%s", error)
         return False
+    except ConnectingElsewhere:
+        nudge(project.id, TRY_AGAIN_SECONDS)
+        return False
     except (LabelStudioError, UnsupportedConfig, InvalidSettings) as error:
         log.warning("project %d is not connected yet: %s", project.id, error)
         with deployment.database.write() as session:
@@ -178,6 +205,13 @@ def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float
     except (LabelStudioError, NotStored) as error:
         log.warning("project %d: topping up the queue waits: %s", project_id, error)
         nudge(project_id, TRY_AGAIN_SECONDS)
+    except (DamagedWeights, DamagedEmbeddings, FileNotFoundError) as error:
+        log.warning(
+            "project %d: a round makes anew what the queue cannot be topped up with: %s", project_id, error
+        )
+        with deployment.database.write() as session:
+            session.add(Event(project_id=project_id, action=DAMAGED, task_ids=[]))
+        nudge(project_id, 0)
 
 
 def _create_huey(deployment: Deployment) -> Huey:

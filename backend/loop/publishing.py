@@ -20,7 +20,7 @@ from backend.loop.learning import committee_of
 from backend.loop.prediction import predict_embedded, queue_score
 from backend.settings import LoopSettings
 from backend.store.leases import HeldLease, lease
-from backend.store.tables import Project, QueueEntry, Round, Task, now
+from backend.store.tables import Project, ProjectState, QueueEntry, Round, Task, now
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,13 @@ IMPORT_CHUNK = 1_000
 
 class NotStored(Exception):
     """Label Studio took the predictions but kept fewer than it was sent."""
+
+
+class ImportedTwice(Exception):
+    """Label Studio holds more of our predictions than we sent, or was still storing them when we gave up on it."""
+
+    def __str__(self) -> str:
+        return "Label Studio stored predictions twice, because it was slow to answer; they are imported anew."
 
 
 class PublishingElsewhere(Exception):
@@ -44,23 +51,44 @@ def window_size(settings: LoopSettings, labels_last_round: int) -> int:
 
 
 def publish(deployment: Deployment, current: Round, window: int, held: HeldLease) -> None:
-    """Import the first `window` tasks of the round's queue, then make Label Studio serve them."""
+    """Import the first `window` tasks of the round's queue, then make Label Studio serve them.
+
+    held: the lease on publishing for the project.
+    """
     label_studio = deployment.label_studio
     with deployment.database.read() as session:
         project = session.get_one(Project, current.project_id)
+    if project.state != ProjectState.ACTIVE:
+        return  # disconnected meanwhile
+    # A worker that was killed right after the flip has left nothing to do but to note it.
+    if label_studio.project(project.id).model_version != current.version:
+        imported = _import_window(deployment, project, current, window, held)
+        held.check()
+        if imported:
+            label_studio.set_model_version(project.id, current.version)
+        log.info("project %d: %s serves %d tasks", project.id, current.version, imported)
+    with deployment.database.write() as session:
+        session.execute(update(Project).where(Project.id == project.id).values(published_round=current.id))
+        session.execute(update(Round).where(Round.id == current.id).values(published_at=now()))
+
+
+def _import_window(
+    deployment: Deployment, project: Project, current: Round, window: int, held: HeldLease
+) -> int:
+    """Import the first `window` tasks of the round's queue, and nothing else under its version."""
+    label_studio = deployment.label_studio
     if current.version in label_studio.model_versions(project.id):
         label_studio.delete_predictions(project.id, current.version)  # half-published by a killed worker
     with deployment.database.write() as session:
         session.execute(update(QueueEntry).where(QueueEntry.round_id == current.id).values(published=False))
-    held.check()
-    imported = _import_next(deployment, project, current, window)
-    held.check()
-    if imported:
-        label_studio.set_model_version(project.id, current.version)
-    with deployment.database.write() as session:
-        session.execute(update(Project).where(Project.id == project.id).values(published_round=current.id))
-        session.execute(update(Round).where(Round.id == current.id).values(published_at=now()))
-    log.info("project %d: %s serves %d tasks", project.id, current.version, imported)
+    imported = 0
+    while entries := _next(deployment, current, window - imported):
+        held.check()
+        imported += _import(deployment, project, current, entries)
+    # A server that was too slow for a killed worker, or for our patience, may have gone on storing meanwhile.
+    if label_studio.model_versions(project.id).get(current.version, 0) > imported:
+        raise ImportedTwice
+    return imported
 
 
 def clean_up(deployment: Deployment, current: Round) -> None:
@@ -88,13 +116,23 @@ def top_up(deployment: Deployment, project_id: int) -> int:
         with deployment.database.read() as session:
             project = session.get_one(Project, project_id)
             current = session.get(Round, project.published_round or 0)
-        if current is None:
+        if current is None or project.state != ProjectState.ACTIVE:
             return 0
         left, reserve = remaining(deployment, current)
         window = int(current.facts.get("window", 0))
         if left * 2 >= window or not reserve:
             return 0
-        return _import_next(deployment, project, current, window - left)
+        imported = 0
+        while entries := _next(deployment, current, window - left - imported):
+            held.check()
+            # A worker that was killed, or a lost answer, may have left some imported and not noted.
+            waiting = [entry.task_id for entry in entries]
+            stored = deployment.label_studio.predicted(project_id, current.version, waiting)
+            _note_published(deployment, current, [entry for entry in entries if entry.task_id in stored])
+            if missing := [entry for entry in entries if entry.task_id not in stored]:
+                _import(deployment, project, current, missing)
+            imported += len(entries)
+        return imported
 
 
 def remaining(deployment: Deployment, current: Round) -> tuple[int, int]:
@@ -119,25 +157,20 @@ def unlabeled_now(project_id: int) -> ColumnElement[bool]:
     return (Task.project_id == project_id) & Task.target.is_(None) & ~Task.labeled & ~Task.touched
 
 
-def _import_next(deployment: Deployment, project: Project, current: Round, count: int) -> int:
-    """Import the next `count` tasks of the queue that are not published; returns how many were."""
-    imported = 0
-    while imported < count:
-        with deployment.database.read() as session:
-            entries = session.scalars(
-                select(QueueEntry)
-                .join(Task, (Task.id == QueueEntry.task_id) & unlabeled_now(project.id))
-                .where(QueueEntry.round_id == current.id, ~QueueEntry.published)
-                .order_by(QueueEntry.rank)
-                .limit(min(IMPORT_CHUNK, count - imported))
-            ).all()
-        if not entries:
-            break
-        imported += _import(deployment, project, current, entries)
-    return imported
+def _next(deployment: Deployment, current: Round, count: int) -> Sequence[QueueEntry]:
+    """The next tasks of the queue that are not published: `count` of them, but no more than an import takes."""
+    with deployment.database.read() as session:
+        return session.scalars(
+            select(QueueEntry)
+            .join(Task, (Task.id == QueueEntry.task_id) & unlabeled_now(current.project_id))
+            .where(QueueEntry.round_id == current.id, ~QueueEntry.published)
+            .order_by(QueueEntry.rank)
+            .limit(min(IMPORT_CHUNK, count))
+        ).all()
 
 
 def _import(deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]) -> int:
+    """Import queue entries; returns how many were, less than all where tasks were deleted meanwhile."""
     try:
         _send(deployment, project, current, entries)
     except PredictionsRefused:
@@ -150,13 +183,16 @@ def _import(deployment: Deployment, project: Project, current: Round, entries: S
             session.execute(delete(Task).where(Task.project_id == project.id, Task.id.in_(gone)))
         entries = [entry for entry in entries if entry.task_id in existing]
         _send(deployment, project, current, entries)
+    _note_published(deployment, current, entries)
+    return len(entries)
+
+
+def _note_published(deployment: Deployment, current: Round, entries: Sequence[QueueEntry]) -> None:
+    chosen = QueueEntry.rank.in_([entry.rank for entry in entries])
     with deployment.database.write() as session:
         session.execute(
-            update(QueueEntry)
-            .where(QueueEntry.round_id == current.id, QueueEntry.rank.in_([entry.rank for entry in entries]))
-            .values(published=True)
+            update(QueueEntry).where(QueueEntry.round_id == current.id, chosen).values(published=True)
         )
-    return len(entries)
 
 
 def _send(deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]) -> None:

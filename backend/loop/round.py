@@ -5,26 +5,36 @@ import time
 from datetime import timedelta
 
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from backend.deployment import Deployment
-from backend.labelstudio.client import AccessDenied, LabelStudioUnavailable, ProjectNotFound
+from backend.labelstudio.client import (
+    LabelStudioError,
+    LabelStudioUnavailable,
+    PredictionsRefused,
+    ProjectNotFound,
+    RequestRefused,
+)
 from backend.labelstudio.labeling_config import UnsupportedConfig
 from backend.labelstudio.media import MediaUnavailable
 from backend.learners.embedding import BackboneUnavailable
-from backend.loop.publishing import PublishingElsewhere
+from backend.loop.embedding import forget_embeddings
+from backend.loop.publishing import ImportedTwice, PublishingElsewhere
 from backend.loop.steps import STEPS, RoundRun
 from backend.settings import InvalidSettings
+from backend.store.embeddings import DamagedEmbeddings
 from backend.store.leases import HeldLease, LeaseLost
 from backend.store.tables import Project, ProjectState, Round, RoundState, now
 
 log = logging.getLogger(__name__)
 
 FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0  # seconds before a step that failed is tried again; doubles each time
-ATTEMPTS = 3  # of a step that fails for a reason that waiting is not known to mend
+FAILURES = 3  # that a round may have for reasons that waiting is not known to mend
 
 # These go away by themselves, or when a person mends what the message says; the round waits for it.
-OUTAGES = (LabelStudioUnavailable, MediaUnavailable, PublishingElsewhere)
-FOR_A_PERSON = (AccessDenied, UnsupportedConfig, InvalidSettings, BackboneUnavailable)
+OUTAGES = (LabelStudioUnavailable, MediaUnavailable, PublishingElsewhere, ImportedTwice, OperationalError)
+FOR_A_PERSON = (LabelStudioError, UnsupportedConfig, InvalidSettings, BackboneUnavailable, OSError)
+OUR_FAULT = (RequestRefused, PredictionsRefused)  # although they come from Label Studio
 
 
 def run_round(deployment: Deployment, round_id: int, held: HeldLease) -> None:
@@ -38,6 +48,9 @@ def run_round(deployment: Deployment, round_id: int, held: HeldLease) -> None:
     names = list(STEPS)
     for name in names[names.index(run.current.step) :]:
         held.check()
+        if not _is_connected(run):
+            run.note(state=RoundState.FAILED, error="The project was disconnected.", finished_at=now())
+            return
         started = time.monotonic()
         try:
             STEPS[name](run)
@@ -46,6 +59,7 @@ def run_round(deployment: Deployment, round_id: int, held: HeldLease) -> None:
         except Exception as error:
             _after_failure(run, name, error)
             return
+        held.check()
         current = run.current
         seconds = {**current.seconds, name: round(time.monotonic() - started, 3)}
         following = names[names.index(name) + 1 :]
@@ -57,32 +71,65 @@ def run_round(deployment: Deployment, round_id: int, held: HeldLease) -> None:
 
 def _after_failure(run: RoundRun, step: str, error: Exception) -> None:
     """Wait and try again, or give up; the queue that is served stays as it is."""
-    attempts = run.current.attempts + 1
-    message = str(error) or type(error).__name__
+    current = run.current
+    attempts, failures = current.attempts + 1, int(current.facts.get("failures", 0))
+    message = _sentence(error)
+    passes = isinstance(error, OUTAGES)
     if isinstance(error, ProjectNotFound):
-        _set_problem(run, message, state=ProjectState.GONE)
-        run.note(state=RoundState.FAILED, error=message, finished_at=now())
-        return
-    expected = isinstance(error, OUTAGES + FOR_A_PERSON)
-    if expected:
+        if _is_gone(run):
+            _set_problem(run, message, state=ProjectState.GONE)
+            run.note(state=RoundState.FAILED, error=message, finished_at=now())
+            return
+        passes = True
+    if isinstance(error, DamagedEmbeddings):
+        forget_embeddings(run.deployment, run.project_id, error.embedder)
+    if passes or (isinstance(error, FOR_A_PERSON) and not isinstance(error, OUR_FAULT)):
         log.warning("project %d: %s waits: %s", run.project_id, step, message)
+        if not passes:
+            _set_problem(run, message)
     else:
-        log.exception("project %d: step %s failed (attempt %d)", run.project_id, step, attempts)
-        message = f"{type(error).__name__}: {message}"
-    if isinstance(error, FOR_A_PERSON):
-        _set_problem(run, message)
-    if not expected and attempts >= ATTEMPTS:
-        run.note(state=RoundState.FAILED, error=message, attempts=attempts, finished_at=now())
-        return
-    wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempts - 1))
+        failures += 1
+        run.note_facts(failures=failures)
+        log.exception("project %d: step %s failed (%d of %d)", run.project_id, step, failures, FAILURES)
+        if failures >= FAILURES:
+            run.note(state=RoundState.FAILED, error=message, finished_at=now())
+            return
+    wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (max(attempts, failures) - 1))
     run.note(
         state=RoundState.WAITING,
         error=message,
         attempts=attempts,
         not_before=now() + timedelta(seconds=wait),
-        # A refused prediction or a changed config is mended by reading Label Studio again.
-        step="sync" if not isinstance(error, OUTAGES) else step,
+        # Reading Label Studio again, and training anew, mends most of what waiting does not. But what is
+        # published already is not ranked again: it would be taken from under the annotators.
+        step=step if passes or current.published_at else "sync",
     )
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, for the person who reads the status."""
+    if isinstance(error, OperationalError):
+        return f"The database cannot be used: {error.orig}. Check it and the disk that it is on."
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror or error}{where}. Check the disk and the permissions of MODEL_DIR."
+    if isinstance(error, (*OUTAGES, *FOR_A_PERSON, DamagedEmbeddings)):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _is_gone(run: RoundRun) -> bool:
+    """Whether Label Studio, asked again, has no such project: a proxy before one that is down says so, too."""
+    try:
+        return all(project.id != run.project_id for project in run.deployment.label_studio.projects())
+    except LabelStudioError:
+        return False
+
+
+def _is_connected(run: RoundRun) -> bool:
+    with run.deployment.database.read() as session:
+        project = session.get(Project, run.project_id)
+        return project is not None and project.state == ProjectState.ACTIVE
 
 
 def _set_problem(run: RoundRun, problem: str | None, state: ProjectState | None = None) -> None:

@@ -61,7 +61,10 @@ def _activity(deployment: Deployment, project: Project, settings: LoopSettings) 
     needed = max(0, settings.labels_per_round - waiting)
     following = f"The next round starts after {needed} more labels, or with Start training."
     if latest.state == RoundState.FAILED:
-        return f"Round {latest.number} failed: {latest.error} The old queue stays. {following}"
+        return (
+            f"Round {latest.number} failed: {latest.error} The old queue stays. The next label starts another "
+            "try, and so does Start training."
+        )
     return f"Round {latest.number} is done. {following}"
 
 

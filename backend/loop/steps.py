@@ -13,7 +13,8 @@ from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import Control, read_labeling_config
 from backend.learners.classification import HeadCommittee
 from backend.loop import learning, publishing, selection
-from backend.loop.embedding import embed_for_round
+from backend.loop.embedding import embed_for_round, note_lost_embeddings
+from backend.loop.rounds import served_round
 from backend.loop.stopping import recommend_stop
 from backend.loop.sync import sync
 from backend.settings import LoopSettings
@@ -110,9 +111,10 @@ class RoundRun:
 
 def sync_step(run: RoundRun) -> None:
     """Read project, tasks and annotations."""
-    before = learning.labeled_count(run.deployment, run.project_id)
     sync(run.deployment, run.project_id)
     labels = learning.labeled_count(run.deployment, run.project_id)
+    served = served_round(run.deployment, run.project_id)
+    before = int(served.facts.get("labels", 0)) if served else 0
     run.note(label_config=run.project.label_config)
     run.note_facts(labels=labels, new_labels=max(0, labels - before))
 
@@ -120,6 +122,9 @@ def sync_step(run: RoundRun) -> None:
 def embed(run: RoundRun) -> None:
     """Embed what the round needs; the rest is left to the background."""
     facts = embed_for_round(run.deployment, run.project_id, run.settings)
+    embedder = facts["embedder"]
+    if isinstance(embedder, str) and note_lost_embeddings(run.deployment, run.project_id, embedder):
+        facts = embed_for_round(run.deployment, run.project_id, run.settings)
     run.note_facts(**facts)
 
 
@@ -167,7 +172,7 @@ def publish(run: RoundRun) -> None:
     with lease(run.deployment.database, f"publish:{run.project_id}") as held:
         if held is None:
             raise publishing.PublishingElsewhere
-        publishing.publish(run.deployment, run.current, run.window, run.held)
+        publishing.publish(run.deployment, run.current, run.window, held)
 
 
 def clean(run: RoundRun) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from backend.deployment import Deployment
 from backend.loop.events import (
     ANNOTATION_ACTIONS,
+    DAMAGED,
     MISSED,
     PROJECT_UPDATED,
     SETTINGS_CHANGED,
@@ -18,25 +19,30 @@ from backend.loop.rounds import latest_round, served_round
 from backend.settings import LoopSettings
 from backend.store.tables import Event, Project, Round, RoundState, Task, now
 
+REASONS = {
+    START_TRAINING: "someone pressed Start training",
+    PROJECT_UPDATED: "the labeling config was changed",
+    SETTINGS_CHANGED: "the settings were changed",
+    MISSED: "Label Studio changed without telling",
+    DAMAGED: "a file of the last round was damaged",
+}  # by the event that is one by itself
+
 
 def due(deployment: Deployment, project: Project, settings: LoopSettings) -> str | None:
     """Why a round is to start now, in words; None: none is."""
     latest = latest_round(deployment, project.id)
-    if latest is None:
-        return "the project was connected"
     events = pending_events(deployment.database, project)
+    if latest is not None and latest.state == RoundState.FAILED:
+        # Without anything new, the next try would fail as well, and so on for ever.
+        new = any(event.received_at > (latest.finished_at or latest.started_at) for event in events)
+        return "the last round failed, and something changed since" if new else None
+    if latest is None or project.synced_until is None:
+        return "the project was connected"
     actions = {event.action for event in events}
-    if START_TRAINING in actions:
-        return "someone pressed Start training"
-    if PROJECT_UPDATED in actions:
-        return "the labeling config was changed"
-    if SETTINGS_CHANGED in actions:
-        return "the settings were changed"
-    if MISSED in actions:
-        return "Label Studio changed without telling"
-    if latest.state == RoundState.FAILED and events:
-        return "the last round failed, and something changed since"
-    return _enough_labels(events, settings) or _queue_needs(deployment, project, latest, settings)
+    for action, reason in REASONS.items():
+        if action in actions:
+            return reason
+    return _enough_labels(events, settings) or _queue_needs(deployment, project, latest, settings, events)
 
 
 def when_due(deployment: Deployment, project: Project, settings: LoopSettings) -> datetime | None:
@@ -64,26 +70,26 @@ def _enough_labels(events: list[Event], settings: LoopSettings) -> str | None:
 
 
 def _queue_needs(
-    deployment: Deployment, project: Project, latest: Round, settings: LoopSettings
+    deployment: Deployment, project: Project, latest: Round, settings: LoopSettings, events: list[Event]
 ) -> str | None:
     """A new ranking, because this one is nearly used up or most of the pool was not in it."""
     served = served_round(deployment, project.id)
     if served is None:
         return None
     waiting, reserve = remaining(deployment, served)
+    unlabeled = select(func.count()).where(unlabeled_now(project.id), Task.skips == 0)
+    rankable = unlabeled.where(~Task.audit, Task.broken.is_(None))
     with deployment.database.read() as session:
-        unlabeled = select(func.count()).where(unlabeled_now(project.id), Task.skips == 0)
         pool = session.scalar(unlabeled) or 0
-        embedded = session.scalar(unlabeled.where(Task.embedded.is_not(None))) or 0
-    if not reserve and 2 * waiting < settings.window and pool > waiting:
-        return "the queue is nearly used up"
-    created = any(e.action == "TASKS_CREATED" for e in pending_events(deployment.database, project))
-    if created and 2 * waiting < settings.window:
-        return "tasks were added"
-    if (
-        not served.trained
-        and embedded >= 2 * max(1, served.facts.get("candidates", 0))
-        and (embedded == pool or latest.facts.get("candidates", 0) == 0)
-    ):
+        left = session.scalar(rankable) or 0
+        embedded = session.scalar(rankable.where(Task.embedded == latest.facts.get("embedder"))) or 0
+    # The queue drains by events; without one since the last round, another would make the same queue.
+    if events and 2 * waiting < settings.window:
+        if not reserve and pool > waiting:
+            return "the queue is nearly used up"
+        if any(event.action == "TASKS_CREATED" for event in events):
+            return "tasks were added"
+    candidates = latest.facts.get("candidates", 0)
+    if not served.trained and embedded >= 2 * max(1, candidates) and (embedded == left or candidates == 0):
         return "the rest of the images has been embedded"
     return None

@@ -1,8 +1,11 @@
 """Embeddings: one vector an image, in Lance tables, one for each project and embedder."""
 
 import logging
-from collections.abc import Sequence
+import shutil
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import lance
 import numpy as np
@@ -11,11 +14,25 @@ from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 COMPACT_AFTER_FRAGMENTS = 64  # many small appends make reading slow
 
 
+class DamagedEmbeddings(Exception):
+    """A table cannot be read.
+
+    Attributes:
+        embedder: whose embeddings it holds.
+    """
+
+    def __init__(self, path: Path, embedder: str, error: Exception) -> None:
+        super().__init__(f"The embeddings in {path} cannot be read ({error}); they are computed anew.")
+        self.embedder = embedder
+
+
 class EmbeddingStore:
-    """Embeddings of all projects under one folder.
+    """Embeddings of all projects under one folder. Methods that read may raise DamagedEmbeddings.
 
     A task that was embedded twice (its image changed, or a worker was killed between writing and noting
     it) has two rows; the later one counts.
@@ -23,6 +40,7 @@ class EmbeddingStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._writing = threading.Lock()
 
     def append(
         self, project_id: int, embedder: str, task_ids: Sequence[int], vectors: NDArray[np.float32]
@@ -37,20 +55,33 @@ class EmbeddingStore:
         )
         path = self._path(project_id, embedder)
         path.parent.mkdir(parents=True, exist_ok=True)
-        dataset = lance.write_dataset(table, path, mode="append" if path.exists() else "create")
-        if len(dataset.get_fragments()) >= COMPACT_AFTER_FRAGMENTS:
-            dataset.optimize.compact_files()
+        with self._writing:
+            dataset = lance.write_dataset(table, path, mode="append")
+            if len(dataset.get_fragments()) >= COMPACT_AFTER_FRAGMENTS:
+                try:
+                    dataset.optimize.compact_files()
+                except Exception:
+                    log.exception("could not compact %s; a later append tries again", path)
+
+    def task_ids(self, project_id: int, embedder: str) -> NDArray[np.int64]:
+        """Ids (n,) of the tasks that have an embedding, ascending."""
+        path = self._path(project_id, embedder)
+        if not _written(path):
+            return np.empty(0, np.int64)
+        table = _reading(path, lambda: lance.dataset(path).to_table(columns=["task_id"]))
+        ids: NDArray[np.int64] = np.unique(table["task_id"].to_numpy())
+        return ids
 
     def read(
         self, project_id: int, embedder: str, task_ids: Sequence[int] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Task ids (n,) in ascending order and their embeddings (n, d); of all tasks, or of those given and stored."""
         path = self._path(project_id, embedder)
-        if not path.exists():
+        if not _written(path):
             return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-        dataset = lance.dataset(path)
         chosen = None if task_ids is None else f"task_id IN ({','.join(map(str, task_ids)) or 'NULL'})"
-        table = dataset.to_table(columns=["task_id", "vector"], filter=chosen)
+        columns = ["task_id", "vector"]
+        table = _reading(path, lambda: lance.dataset(path).to_table(columns=columns, filter=chosen))
         ids = table["task_id"].to_numpy()
         dimension = table.schema.field("vector").type.list_size
         vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
@@ -62,10 +93,16 @@ class EmbeddingStore:
         """Names of the embedders that have embeddings of this project."""
         return sorted(path.stem for path in self._project(project_id).glob("*.lance"))
 
+    def set_aside(self, project_id: int, embedder: str) -> None:
+        """Begin a table anew. The old one stays beside it, as `….damaged`, for a person to look at."""
+        path = self._path(project_id, embedder)
+        aside = path.with_suffix(".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.replace(aside)
+        log.warning("%s was damaged and is now %s; delete it when you do not need it", path, aside)
+
     def delete_project(self, project_id: int) -> None:
         """Forget the embeddings of a project."""
-        import shutil
-
         shutil.rmtree(self._project(project_id), ignore_errors=True)
 
     def _project(self, project_id: int) -> Path:
@@ -73,3 +110,16 @@ class EmbeddingStore:
 
     def _path(self, project_id: int, embedder: str) -> Path:
         return self._project(project_id) / f"{embedder}.lance"
+
+
+def _written(path: Path) -> bool:
+    """Whether anything was ever appended; a first append that was cut short leaves a folder."""
+    return any((path / "_versions").glob("*.manifest"))
+
+
+def _reading(path: Path, read: Callable[[], T]) -> T:
+    """What `read` gives; Lance reports damage as one of many errors."""
+    try:
+        return read()
+    except (ValueError, OSError) as error:
+        raise DamagedEmbeddings(path, path.stem, error) from error

@@ -8,10 +8,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from pathlib import Path
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from backend.store.database import Database, upsert
+from backend.store.database import Database
 from backend.store.tables import Lease, now
 
 log = logging.getLogger(__name__)
@@ -29,17 +32,16 @@ class HeldLease:
     def __init__(self, database: Database, name: str, owner: str, seconds: float) -> None:
         self._database, self._name, self._owner, self._seconds = database, name, owner, seconds
         self._released = threading.Event()
-        self._lost = False
         self._thread = threading.Thread(target=self._renew, name=f"lease {name}", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Call before each thing that must not be done twice.
+        """Call before each thing that must not be done twice. Asks the store, and renews the lease.
 
         Raises:
-            LeaseLost: the lease ran out and is no longer ours.
+            LeaseLost: the lease ran out, while this process was stopped or cut off, and another has it now.
         """
-        if self._lost:
+        if not self._renewed():
             raise LeaseLost(f"the lease {self._name!r} was taken over by another worker")
 
     def release(self) -> None:
@@ -52,30 +54,26 @@ class HeldLease:
     def _renew(self) -> None:
         while not self._released.wait(self._seconds / 4):
             try:
-                with self._database.write() as session:
-                    renewed = session.execute(
-                        update(Lease)
-                        .where(Lease.name == self._name, Lease.owner == self._owner)
-                        .values(until=now() + timedelta(seconds=self._seconds))
-                    )
-                    self._lost = renewed.rowcount == 0  # type: ignore[attr-defined]
+                self._renewed()
             except Exception:
                 log.exception("could not renew the lease %s; trying again", self._name)
+
+    def _renewed(self) -> bool:
+        """Renew the lease; whether it was still ours."""
+        with self._database.write() as session:
+            renewed = session.execute(
+                update(Lease)
+                .where(Lease.name == self._name, Lease.owner == self._owner)
+                .values(until=now() + timedelta(seconds=self._seconds))
+            )
+            return bool(renewed.rowcount)  # type: ignore[attr-defined]
 
 
 @contextmanager
 def lease(database: Database, name: str, seconds: float = LEASE_SECONDS) -> Iterator[HeldLease | None]:
     """Hold the lease `name` during the block; gives None at once where someone else holds it."""
-    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    with database.write() as session:
-        current = session.scalar(select(Lease).where(Lease.name == name).with_for_update())
-        if current and current.until > now() and not _holder_is_dead(current.owner):
-            yield_none = True
-        else:
-            yield_none = False
-            row = {"name": name, "owner": owner, "until": now() + timedelta(seconds=seconds)}
-            upsert(session, Lease, [row])
-    if yield_none:
+    owner = f"{_machine()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    if not _take(database, name, owner, seconds):
         yield None
         return
     held = HeldLease(database, name, owner, seconds)
@@ -83,6 +81,21 @@ def lease(database: Database, name: str, seconds: float = LEASE_SECONDS) -> Iter
         yield held
     finally:
         held.release()
+
+
+def _take(database: Database, name: str, owner: str, seconds: float) -> bool:
+    """Take a lease that is free, in one statement: two who find it free at once can't both get it."""
+    with database.read() as session:
+        current = session.get(Lease, name)
+    free = Lease.until <= now()
+    if current and _holder_is_dead(current.owner):
+        free = or_(free, Lease.owner == current.owner)
+    insert = sqlite.insert if database.is_sqlite else postgresql.insert
+    ours = {"owner": owner, "until": now() + timedelta(seconds=seconds)}
+    statement = insert(Lease).values(name=name, **ours)
+    statement = statement.on_conflict_do_update(index_elements=["name"], set_=ours, where=free)
+    with database.write() as session:
+        return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
 
 
 def holder(database: Database, name: str) -> str | None:
@@ -96,8 +109,8 @@ def holder(database: Database, name: str) -> str | None:
 
 def _holder_is_dead(owner: str) -> bool:
     """A process of this very machine that no longer runs; saves waiting for its lease to end."""
-    host, process, _ = owner.rsplit(":", 2)
-    if host != socket.gethostname():
+    machine, process, _ = owner.rsplit(":", 2)
+    if machine != _machine():
         return False
     try:
         os.kill(int(process), 0)
@@ -106,3 +119,13 @@ def _holder_is_dead(owner: str) -> bool:
     except PermissionError:
         return False
     return False
+
+
+@cache
+def _machine() -> str:
+    """Where process numbers mean what they mean here: two containers may share a name, even a kernel."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()}-{boot[:8]}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # not Linux
+        return socket.gethostname()
