@@ -2,28 +2,38 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import delete, select, update
 
 from backend.deployment import Deployment
-from backend.labelstudio.client import LabelStudioError, Webhook
+from backend.labelstudio.client import LabelStudioError, ProjectNotFound
 from backend.labelstudio.client import Project as RemoteProject
 from backend.labelstudio.labeling_config import read_labeling_config
-from backend.loop.events import PROJECT_UPDATED, SECRET_HEADER, SETTINGS_CHANGED, WEBHOOK_ACTIONS, new_secret
+from backend.loop.events import PROJECT_UPDATED, SETTINGS_CHANGED, new_secret
 from backend.loop.events import last_event as newest_event
 from backend.loop.prediction import NO_MODEL_VERSION
+from backend.loop.registration import (
+    backends_at,
+    ensure_webhook,
+    register,
+    same_address,
+    withdraw,
+    without_password,
+)
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings
 from backend.store.database import Database, upsert
 from backend.store.leases import lease
-from backend.store.tables import Event, Project, ProjectState, Round
+from backend.store.tables import Event, Project, ProjectState, Round, RoundState, now
 
 log = logging.getLogger(__name__)
 
-TITLE = "Active learning"
 UNCERTAINTY_SAMPLING = "Uncertainty sampling"
+PUBLISHING_TIMEOUT = 60.0  # seconds that `disconnect` waits for a worker that publishes
 
 
 class NotConnected(LabelStudioError):
@@ -31,7 +41,7 @@ class NotConnected(LabelStudioError):
 
 
 class ConnectingElsewhere(LabelStudioError):
-    """Another process is connecting the project right now."""
+    """Another process is connecting or disconnecting the project right now."""
 
 
 def connect(deployment: Deployment, project_id: int, *, backend_url: str, add_backend: bool = True) -> bool:
@@ -45,9 +55,7 @@ def connect(deployment: Deployment, project_id: int, *, backend_url: str, add_ba
         NotConnected: the backend is to be found registered, but it is not.
         LabelStudioError: Label Studio cannot be reached or refuses; running `connect` again goes on.
     """
-    with lease(deployment.database, f"connect:{project_id}") as held:
-        if held is None:
-            raise ConnectingElsewhere(f"Project {project_id} is being connected by another process.")
+    with _alone(deployment, project_id):
         return _connect(deployment, project_id, backend_url, add_backend)
 
 
@@ -55,19 +63,29 @@ def _connect(deployment: Deployment, project_id: int, backend_url: str, add_back
     label_studio = deployment.label_studio
     remote = label_studio.project(project_id)
     control = read_labeling_config(remote.label_config)
-    project = _remember(deployment, remote, backend_url)
-    LoopSettings.resolve(control.settings, project.extra_params)
-
-    backends = label_studio.backends(project_id)
-    registered = any(backend.url.rstrip("/") == backend_url for backend in backends)
+    registered = backends_at(deployment, project_id, backend_url)
+    stored = _stored(deployment, project_id)
+    if registered:  # written as Label Studio calls it, which a proxy may hide from us
+        backend_url = without_password(registered[0].url)
+        extra_params = registered[0].extra_params
+    else:
+        extra_params = stored.extra_params if stored else {}
+    LoopSettings.resolve(control.settings, extra_params)
     if not registered and not add_backend:
         _set_state(deployment, project_id, ProjectState.DISCONNECTED)
         raise NotConnected(f"Project {project_id} has no ML backend at {backend_url}.")
-    # Before the backend: Label Studio makes a webhook of its own, open and for all events, unless it finds one.
-    changed = _ensure_webhook(deployment, project)
-    if not registered:
-        label_studio.add_backend(project_id, backend_url, TITLE, deployment.settings.basic_auth)
-        changed = True
+
+    project = _remember(deployment, remote, backend_url)
+    try:
+        # Before the backend: Label Studio makes a webhook of its own, open and for all events, unless it finds one.
+        changed = ensure_webhook(deployment, project)
+        if not registered:
+            register(deployment, project, extra_params)
+            changed = True
+    except LabelStudioError:
+        if project.state != ProjectState.ACTIVE and add_backend:
+            _set_state(deployment, project_id, ProjectState.DISCONNECTED)
+        raise
     if remote.sampling != UNCERTAINTY_SAMPLING:
         label_studio.set_sampling(project_id, UNCERTAINTY_SAMPLING)
         changed = True
@@ -80,35 +98,62 @@ def _connect(deployment: Deployment, project_id: int, backend_url: str, add_back
 def disconnect(deployment: Deployment, project_id: int) -> None:
     """Put a project back as it was before `connect`; its labels stay, the rounds' history too.
 
+    Of a project that Label Studio no longer has, all that we hold is deleted.
+
     Raises:
         NotConnected: we know no such project.
-        LabelStudioError: Label Studio cannot be reached or refuses; running `disconnect` again goes on.
+        LabelStudioError: Label Studio cannot be reached or refuses; running `disconnect` again goes on, and so
+            does the worker.
     """
-    with deployment.database.read() as session:
-        project = session.get(Project, project_id)
-        versions = set(session.scalars(select(Round.version).where(Round.project_id == project_id)))
-    if project is None:
-        raise NotConnected(f"Project {project_id} is not connected; see `active-learning status`.")
-    if project.state != ProjectState.GONE:
-        # From here on, Label Studio's calls to /setup no longer start the loop anew.
+    with _alone(deployment, project_id):
+        project = _stored(deployment, project_id)
+        if project is None:
+            raise NotConnected(f"Project {project_id} is not connected; see `active-learning status`.")
+        try:
+            remote = deployment.label_studio.project(project_id)
+        except ProjectNotFound:
+            _forget(deployment, project_id)
+            return
+        if int(remote.created_at.timestamp()) != project.created:
+            _forget(deployment, project_id)  # another server's project of that number
+            return
+        # From here on, no round publishes, and Label Studio's calls to /setup do not start the loop anew.
         _set_state(deployment, project_id, ProjectState.DISCONNECTING)
-        label_studio = deployment.label_studio
-        for webhook in label_studio.webhooks(project_id):
-            if webhook.url == project.backend_url + "/webhook":
-                label_studio.delete_webhook(webhook.id)
-        for backend in label_studio.backends(project_id):
-            if backend.url.rstrip("/") == project.backend_url:
-                label_studio.delete_backend(backend.id)
-        stored = label_studio.model_versions(project_id)
-        restored = project.restore.get("model_version") or ""
-        label_studio.set_model_version(project_id, restored if restored in stored else "")
-        for version in sorted((versions | {NO_MODEL_VERSION}) & stored.keys()):
-            label_studio.delete_predictions(project_id, version)
-        if sampling := project.restore.get("sampling"):
-            label_studio.set_sampling(project_id, sampling)
-    _set_state(deployment, project_id, ProjectState.DISCONNECTED)
+        with _publishing_stopped(deployment, project_id):
+            withdraw(deployment, project)
+            _restore(deployment, project)
+        _end_round(deployment, project_id)
+        _set_state(deployment, project_id, ProjectState.DISCONNECTED)
+
+
+def _restore(deployment: Deployment, project: Project) -> None:
+    """Put the project's settings back, unless a person has changed them since, and delete our predictions."""
+    label_studio = deployment.label_studio
+    with deployment.database.read() as session:
+        ours = set(session.scalars(select(Round.version).where(Round.project_id == project.id)))
+    ours.add(NO_MODEL_VERSION)
+    remote = label_studio.project(project.id)
+    stored = label_studio.model_versions(project.id)
+    if remote.model_version is None or remote.model_version in ours:
+        before = project.restore.get("model_version")
+        titles = {backend.title for backend in label_studio.backends(project.id)}
+        label_studio.set_model_version(project.id, before if before in {*stored, *titles} - ours else "")
+    for version in sorted(ours & stored.keys()):
+        label_studio.delete_predictions(project.id, version)
+    sampling = project.restore.get("sampling")
+    if sampling and remote.sampling == UNCERTAINTY_SAMPLING:
+        label_studio.set_sampling(project.id, sampling)
+
+
+def _end_round(deployment: Deployment, project_id: int) -> None:
+    """Nothing is served any more, and a round that waits does not go on."""
     with deployment.database.write() as session:
         session.execute(update(Project).where(Project.id == project_id).values(published_round=None))
+        session.execute(
+            update(Round)
+            .where(Round.project_id == project_id, Round.state.in_((RoundState.RUNNING, RoundState.WAITING)))
+            .values(state=RoundState.FAILED, error="The project was disconnected.", finished_at=now())
+        )
 
 
 def setup_called(
@@ -128,11 +173,8 @@ def setup_called(
     """
     control = read_labeling_config(label_config)
     LoopSettings.resolve(control.settings, extra_params)
-    with deployment.database.read() as session:
-        project = session.get(Project, project_id)
-    settled = (ProjectState.DISCONNECTED, ProjectState.GONE)
-    if project is None or project.state in settled or project.created != created:
-        _forget_namesake(deployment, project, created)
+    project = _known(deployment, project_id, created)
+    if project is None or project.state in (ProjectState.DISCONNECTED, ProjectState.GONE):
         row = {
             "id": project_id,
             "created": created,
@@ -170,14 +212,15 @@ def _note_changes(
 def _remember(deployment: Deployment, remote: RemoteProject, backend_url: str) -> Project:
     """The project's row, made or brought up to date, with what `disconnect` will put back."""
     created = int(remote.created_at.timestamp())
-    with deployment.database.read() as session:
-        project = session.get(Project, remote.id)
-    if project is not None and project.state == ProjectState.ACTIVE and project.created == created:
-        return project
-    _forget_namesake(deployment, project, created)
+    project = _known(deployment, remote.id, created)
     restore: dict[str, Any] = {"sampling": remote.sampling, "model_version": remote.model_version}
-    if project is not None and project.state == ProjectState.CONNECTING and project.restore:
-        restore = project.restore  # an earlier `connect` stopped half-way, after changing some of it
+    if project is not None and project.state != ProjectState.DISCONNECTED:
+        if project.state == ProjectState.ACTIVE and project.backend_url == backend_url:
+            return project
+        # An earlier `connect` or `disconnect` stopped half-way, after changing some of it.
+        restore = project.restore or restore
+        if not same_address(project.backend_url, backend_url):
+            withdraw(deployment, project)  # the backend has moved
     row = {
         **_defaults(project),
         "id": remote.id,
@@ -212,41 +255,54 @@ def _defaults(project: Project | None) -> dict[str, Any]:
     }
 
 
-def _forget_namesake(deployment: Deployment, project: Project | None, created: int) -> None:
-    """Another Label Studio's project had the same number: nothing of it may be mixed with this one's."""
+def _known(deployment: Deployment, project_id: int, created: int) -> Project | None:
+    """The project's row; where another Label Studio's project had the same number, that one is forgotten."""
+    project = _stored(deployment, project_id)
     if project is None or project.created == created:
-        return
+        return project
     log.warning(
-        "project %d is another one than before; what was stored of the old one is deleted", project.id
+        "project %d is another one than before; what was stored of the old one is deleted", project_id
     )
+    _forget(deployment, project_id)
+    return None
+
+
+def _forget(deployment: Deployment, project_id: int) -> None:
+    """Delete all that we hold of a project."""
     with deployment.database.write() as session:
-        session.execute(delete(Event).where(Event.project_id == project.id))
-        session.execute(delete(Project).where(Project.id == project.id))
-    deployment.embeddings.delete_project(project.id)
-    shutil.rmtree(deployment.project_folder(project.id), ignore_errors=True)
+        session.execute(delete(Event).where(Event.project_id == project_id))
+        session.execute(delete(Project).where(Project.id == project_id))
+    deployment.embeddings.delete_project(project_id)
+    shutil.rmtree(deployment.project_folder(project_id), ignore_errors=True)
 
 
-def _ensure_webhook(deployment: Deployment, project: Project) -> bool:
-    """Have exactly one webhook to us: with our secret, for just the events that matter."""
-    url = project.backend_url + "/webhook"
-    ours = [webhook for webhook in deployment.label_studio.webhooks(project.id) if webhook.url == url]
-    good = [webhook for webhook in ours if _is_good(webhook, project.webhook_secret)]
-    if not good:
-        headers = {SECRET_HEADER: project.webhook_secret}
-        deployment.label_studio.create_webhook(project.id, url, headers, WEBHOOK_ACTIONS)
-    for webhook in ours:
-        if webhook not in good[:1]:
-            deployment.label_studio.delete_webhook(webhook.id)
-    return not good or len(ours) > 1
+@contextmanager
+def _alone(deployment: Deployment, project_id: int) -> Iterator[None]:
+    with lease(deployment.database, f"connect:{project_id}") as held:
+        if held is None:
+            raise ConnectingElsewhere(
+                f"Project {project_id} is being connected or disconnected by another process; try again."
+            )
+        yield
 
 
-def _is_good(webhook: Webhook, secret: str) -> bool:
-    return (
-        webhook.is_active
-        and webhook.headers.get(SECRET_HEADER) == secret
-        and not webhook.send_for_all_actions
-        and sorted(webhook.actions) == WEBHOOK_ACTIONS
-    )
+@contextmanager
+def _publishing_stopped(deployment: Deployment, project_id: int) -> Iterator[None]:
+    """Wait for a worker that is publishing right now; others find that the project is not active."""
+    deadline = time.monotonic() + PUBLISHING_TIMEOUT
+    while True:
+        with lease(deployment.database, f"publish:{project_id}") as held:
+            if held is not None:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise ConnectingElsewhere(f"A worker is publishing for project {project_id}; try again.")
+        time.sleep(0.1)
+
+
+def _stored(deployment: Deployment, project_id: int) -> Project | None:
+    with deployment.database.read() as session:
+        return session.get(Project, project_id)
 
 
 def _set_state(deployment: Deployment, project_id: int, state: ProjectState) -> None:

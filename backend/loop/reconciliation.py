@@ -6,48 +6,69 @@ and a webhook that arrives while we are down is never sent again.
 
 import logging
 
+from sqlalchemy import update
+
 from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudioError, ProjectNotFound
+from backend.labelstudio.client import Project as RemoteProject
 from backend.loop.connection import disconnect
-from backend.loop.events import MISSED, PROJECT_UPDATED, pending_events
+from backend.loop.events import MISSED, PROJECT_UPDATED, SKIPPED, TASK_ACTIONS, pending_events
+from backend.loop.registration import backends_at
 from backend.loop.rounds import unfinished_round
+from backend.loop.sync import labels_differ
 from backend.store.tables import Event, Project, ProjectState
 
 log = logging.getLogger(__name__)
 
 
 def notice_missed_changes(deployment: Deployment, project_id: int) -> None:
-    """Compare Label Studio's own counts with those of the last sync, and note an event where they differ.
+    """Compare Label Studio's project with the store, and note an event where they differ.
 
-    A backend that was removed in Label Studio's user interface is taken as the wish to disconnect.
+    A backend that was removed in Label Studio's user interface is taken as the wish to disconnect; a
+    `disconnect` that was cut short goes on.
     """
     with deployment.database.read() as session:
         project = session.get(Project, project_id)
-    if project is None or project.synced_until is None or unfinished_round(deployment, project_id):
+    if project is None or project.state not in (ProjectState.ACTIVE, ProjectState.DISCONNECTING):
         return
     try:
-        remote = deployment.label_studio.project(project_id)
-        backends = deployment.label_studio.backends(project_id)
-        if not any(backend.url.rstrip("/") == project.backend_url for backend in backends):
+        remote = _remote(deployment, project)
+        if remote is None:
+            return
+        removed = not backends_at(deployment, project_id, project.backend_url)
+        if removed or project.state == ProjectState.DISCONNECTING:
             log.warning("project %d: the backend was removed in Label Studio; disconnecting", project_id)
             disconnect(deployment, project_id)
-            return
-    except ProjectNotFound as error:
-        with deployment.database.write() as session:
-            row = session.get_one(Project, project_id)
-            row.state, row.problem = ProjectState.GONE, str(error)
-        return
+        elif project.synced_until is not None and not unfinished_round(deployment, project_id):
+            _note_missed(deployment, project, remote)
     except LabelStudioError as error:
         log.warning("project %d: could not look for missed changes: %s", project_id, error)
-        return
-    if pending_events(deployment.database, project):
+
+
+def _remote(deployment: Deployment, project: Project) -> RemoteProject | None:
+    """The project in Label Studio; None where it is gone, which is noted."""
+    try:
+        return deployment.label_studio.project(project.id)
+    except ProjectNotFound as error:
+        with deployment.database.write() as session:
+            gone = {"state": ProjectState.GONE, "problem": str(error)}
+            session.execute(update(Project).where(Project.id == project.id).values(**gone))
+        return None
+
+
+def _note_missed(deployment: Deployment, project: Project, remote: RemoteProject) -> None:
+    told = {event.action for event in pending_events(deployment.database, project)}
+    if told - TASK_ACTIONS - {SKIPPED}:
         return  # a sync is coming anyway
+    counts = (remote.task_count, remote.annotated_count)
     if remote.label_config != project.label_config:
         action = PROJECT_UPDATED
-    elif (remote.task_count, remote.annotated_count) != (project.synced_tasks, project.synced_annotated):
+    elif (counts != (project.synced_tasks, project.synced_annotated) and not told & TASK_ACTIONS) or (
+        labels_differ(deployment, project)
+    ):
         action = MISSED
     else:
         return
-    log.info("project %d: Label Studio holds changes that no webhook told of", project_id)
+    log.info("project %d: Label Studio holds changes that no webhook told of", project.id)
     with deployment.database.write() as session:
-        session.add(Event(project_id=project_id, action=action, task_ids=[]))
+        session.add(Event(project_id=project.id, action=action, task_ids=[]))

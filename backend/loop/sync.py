@@ -47,7 +47,7 @@ def sync(deployment: Deployment, project_id: int) -> None:
 
     if any(event.action == START_TRAINING for event in pending_events(database, project)):
         _look_again_at_broken(deployment, project_id)
-    until = label_studio.latest_change(project_id)
+    until = label_studio.latest_change(project_id) or remote.created_at
     # A changed number of annotations a task makes tasks labeled, or no longer so, without touching them.
     reread = (
         project.synced_until is None
@@ -79,6 +79,31 @@ def sync(deployment: Deployment, project_id: int) -> None:
             )
         )
     forget_covered(database, project_id, covered)
+
+
+def labels_differ(deployment: Deployment, project: Project) -> bool:
+    """Whether the tasks that changed since the last sync are labeled otherwise than the store knows.
+
+    Where they are not (storing a prediction also counts as a change of its task), they are not looked at again.
+    """
+    until = deployment.label_studio.latest_change(project.id)
+    if until is None or project.synced_until is None or until <= project.synced_until:
+        return False
+    control = read_labeling_config(project.label_config)
+    changed = deployment.label_studio.tasks(project.id, changed_since=project.synced_until - OVERLAP)
+    for row in [_row(project.id, control, task) for task in changed]:
+        with deployment.database.read() as session:
+            task = session.get(Task, (project.id, row["id"]))
+        known = (
+            {name: getattr(task, name) for name in ("source", "target", "labeled", "ground_truth")}
+            if task
+            else {"target": None}
+        )
+        if any(row[name] != value for name, value in known.items()):
+            return True
+    with deployment.database.write() as session:
+        session.execute(update(Project).where(Project.id == project.id).values(synced_until=until))
+    return False
 
 
 def _store_tasks(
