@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sqlalchemy import select
 from werkzeug.exceptions import HTTPException
 
+from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig
 from backend.loop import events
 from backend.loop.connection import setup_called
@@ -119,6 +120,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(Refused, lambda error: _error(error.status, str(error)))
     app.register_error_handler(UnsupportedConfig, lambda error: _error(400, str(error)))
     app.register_error_handler(InvalidSettings, lambda error: _error(400, str(error)))
+    app.register_error_handler(LabelStudioError, lambda error: _error(502, str(error)))
     app.register_error_handler(ValidationError, lambda error: _error(400, _first_problem(error)))
     app.register_error_handler(
         HTTPException, lambda error: _error(error.code or 500, error.description or "")
@@ -143,6 +145,7 @@ def setup() -> Response:
             "The backend has no LABEL_STUDIO_API_KEY: create an access token in Label Studio under "
             "Account & Settings and restart the backend with it"
         )
+    _ = jobs.deployment.label_studio  # refuses a key that cannot be one; sends nothing
     version, has_work = setup_called(
         jobs.deployment,
         body.project.id,
@@ -244,7 +247,8 @@ def _first_problem(error: ValidationError) -> str:
 def _error(status: int, message: str) -> Response:
     """An error whose sentence stands in the reason phrase, for Label Studio, and in the body, for others."""
     response = jsonify({"error": message})
-    phrase = " ".join(message.encode("ascii", "replace").decode().split())[:LONGEST_REASON]
+    ascii_message = message.replace("→", ">").replace("…", "...").encode("ascii", "replace").decode()
+    phrase = " ".join(ascii_message.split())[:LONGEST_REASON]
     response.status = f"{status} {phrase}"
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="active learning"'

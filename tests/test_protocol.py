@@ -163,7 +163,7 @@ def test_events_name_their_tasks(client: FlaskClient, database: Database, secret
     webhook(client, "ANNOTATIONS_DELETED", secret, annotations=[{"id": 116}])
     assert [e.task_ids for e in events(database)] == [[1, 2], [4], []]
     with database.read() as session:
-        assert session.scalars(select(Task.id).where(Task.touched)).all() == [1, 2]
+        assert session.scalars(select(Task.id).where(Task.touched)).all() == [1, 2, 4]
 
 
 @pytest.mark.parametrize("task", [None, 5, "x", {"id": "5"}, [{"id": None}, 7], {}])

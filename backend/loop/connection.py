@@ -170,6 +170,7 @@ def setup_called(
 
     Raises:
         UnsupportedConfig, InvalidSettings: the sentence is for the person who connects.
+        NotConnected: a worker has tried to take the project over and could not, as the sentence says.
     """
     control = read_labeling_config(label_config)
     LoopSettings.resolve(control.settings, extra_params)
@@ -186,6 +187,8 @@ def setup_called(
         with deployment.database.write() as session:
             upsert(session, Project, [{**_defaults(project), **row}])
         return NO_MODEL_VERSION, True
+    if project.state == ProjectState.CONNECTING and project.problem:
+        raise NotConnected(project.problem)
     changed = _note_changes(deployment.database, project, label_config, extra_params)
     served = served_round(deployment, project_id)
     return (served.version if served else NO_MODEL_VERSION), changed
@@ -227,6 +230,7 @@ def _remember(deployment: Deployment, remote: RemoteProject, backend_url: str) -
         "created": created,
         "title": remote.title,
         "state": ProjectState.CONNECTING,
+        "problem": None,
         "backend_url": backend_url,
         "restore": restore,
         "synced_until": None,

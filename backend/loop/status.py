@@ -1,12 +1,16 @@
 """What the loop of a project is doing, and why the queue is as it is, in words."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import func, select
 
 from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudioError
 from backend.loop.connection import UNCERTAINTY_SAMPLING
 from backend.loop.events import pending_events
-from backend.loop.publishing import remaining
+from backend.loop.publishing import remaining, unlabeled_now
+from backend.loop.registration import backends_at
 from backend.loop.round import pause_until_due
 from backend.loop.rounds import latest_round, served_round
 from backend.loop.triggers import labels_waiting
@@ -20,29 +24,31 @@ NEXT_SHOWN = 5  # tasks of the queue that are told with their reasons
 def describe(deployment: Deployment, project: Project, settings: LoopSettings | None) -> list[str]:
     """Sentences about a project, the most urgent first."""
     if project.state == ProjectState.CONNECTING:
-        return [
-            f"Being connected. {project.problem or 'A worker finishes it: is `active-learning worker` running?'}"
-        ]
+        problem = project.problem or "A worker finishes it: is `active-learning worker` running?"
+        return [f"Being connected. {problem}"]
     if project.state == ProjectState.GONE:
         return [
-            f"Not to be found in Label Studio: {project.problem} "
-            f"`active-learning disconnect --project {project.id}` forgets it."
+            f"The loop has stopped. {project.problem} If it was deleted, `active-learning disconnect --project "
+            f"{project.id}` deletes what is stored of it here."
         ]
-    if project.state != ProjectState.ACTIVE:
-        return ["Disconnected."]
-    sentences = [f"Problem: {project.problem}"] if project.problem else []
-    sentences.append(_activity(deployment, project, settings or LoopSettings()))
-    served = served_round(deployment, project.id)
-    if served is not None:
-        sentences += _served(deployment, served)
-        sentences += _queue(deployment, served)
-    sentences += _deviations(deployment, project, served)
-    sentences += _broken(deployment, project.id)
-    return sentences
-
-
-def _activity(deployment: Deployment, project: Project, settings: LoopSettings) -> str:
+    if project.state == ProjectState.DISCONNECTING:
+        return ["Being disconnected. A worker finishes it: is `active-learning worker` running?"]
+    if project.state == ProjectState.DISCONNECTED:
+        return [f"Disconnected. `active-learning connect --project {project.id}` starts the loop again."]
     latest = latest_round(deployment, project.id)
+    sentences = []
+    if project.problem and (latest is None or latest.error != project.problem):
+        sentences.append(f"Problem: {project.problem}")
+    sentences.append(_activity(deployment, project, latest, settings or LoopSettings()))
+    served = served_round(deployment, project.id)
+    sentences += _deviations(deployment, project, served)
+    if served is not None:
+        sentences += _learned(deployment, served)
+        sentences += _queue(deployment, served)
+    return sentences + _broken(deployment, project.id)
+
+
+def _activity(deployment: Deployment, project: Project, latest: Round | None, settings: LoopSettings) -> str:
     if latest is None:
         return "The first round has not begun: is `active-learning worker` running?"
     if latest.state == RoundState.RUNNING:
@@ -55,41 +61,41 @@ def _activity(deployment: Deployment, project: Project, settings: LoopSettings) 
     if latest.state == RoundState.WAITING:
         return (
             f"Round {latest.number} waits at the step {latest.step}, next try in "
-            f"{pause_until_due(latest):.0f} s: {latest.error} No label is lost; the old queue stays."
+            f"{pause_until_due(latest):.0f} s: {_sentence(latest.error)} No label is lost; the old queue stays."
         )
+    if latest.state == RoundState.FAILED:
+        done = f"Round {latest.number} failed: {_sentence(latest.error)} The old queue stays."
+    else:
+        done = f"Round {latest.number} is done."
     waiting = labels_waiting(pending_events(deployment.database, project))
     needed = max(0, settings.labels_per_round - waiting)
-    following = f"The next round starts after {needed} more labels, or with Start training."
-    if latest.state == RoundState.FAILED:
-        return (
-            f"Round {latest.number} failed: {latest.error} The old queue stays. The next label starts another "
-            "try, and so does Start training."
-        )
-    return f"Round {latest.number} is done. {following}"
+    have = f"{_count(waiting, 'new label')} since. " if waiting else ""
+    return f"{done} {have}The next round starts after {_count(needed, 'more label')}, or with Start training."
 
 
-def _served(deployment: Deployment, served: Round) -> list[str]:
+def _learned(deployment: Deployment, served: Round) -> list[str]:
     facts = served.facts
     if not served.trained:
         learned = (
             f"Cold start: {facts.get('cold_start')}. Until then the queue is ordered by the images alone."
         )
     else:
-        learned = f"The model was trained on {facts['training']} labels."
+        learned = f"The model was trained on {_count(facts['training'], 'label')}."
         if measured := facts.get("measured"):
             low, high = measured["interval"]
             learned += (
                 f" Its accuracy is {measured['accuracy']:.1%} ({low:.1%} to {high:.1%}) "
-                f"on {measured['total']} randomly drawn tasks."
+                f"on {_count(measured['total'], 'task')} kept for measuring."
             )
         else:
-            learned += " None of the randomly drawn tasks is labeled yet, so its accuracy is unknown."
+            learned += " No task that measures it (audit or ground truth) is labeled yet: accuracy unknown."
     sentences = [learned]
     if facts.get("stop"):
         sentences.append(f"You may stop: {facts['stop']}.")
     if disagreements := facts.get("disagreements"):
         shown = ", ".join(f"#{task_id}" for task_id in disagreements[:NEXT_SHOWN])
-        sentences.append(f"Annotators disagree on {len(disagreements)} tasks: {shown}.")
+        more = ", ..." if len(disagreements) > NEXT_SHOWN else ""
+        sentences.append(f"Annotators disagree on {_count(len(disagreements), 'task')}: {shown}{more}.")
     if to_embed := facts.get("to_embed"):
         with deployment.database.read() as session:
             lacking = Task.embedded.is_distinct_from(facts["embedder"]) & Task.broken.is_(None)
@@ -101,29 +107,37 @@ def _served(deployment: Deployment, served: Round) -> list[str]:
 
 def _queue(deployment: Deployment, served: Round) -> list[str]:
     waiting, reserve = remaining(deployment, served)
-    sentences = [
-        f"Label Studio serves {served.version}: {waiting} tasks in the window, {reserve} in reserve, "
-        f"ranked by {served.facts.get('strategy')}."
-    ]
-    unlabeled = (Task.project_id == served.project_id) & Task.target.is_(None) & ~Task.labeled & ~Task.touched
     with deployment.database.read() as session:
+        if not session.scalar(select(func.count()).where(Task.project_id == served.project_id)):
+            return ["The project has no tasks yet: import some."]
         entries = session.scalars(
             select(QueueEntry)
-            .join(Task, (Task.id == QueueEntry.task_id) & unlabeled)
+            .join(Task, (Task.id == QueueEntry.task_id) & unlabeled_now(served.project_id))
             .where(QueueEntry.round_id == served.id, QueueEntry.published)
             .order_by(QueueEntry.rank)
             .limit(NEXT_SHOWN)
         ).all()
-    return sentences + [f"Next: task #{entry.task_id}, {entry.reason}." for entry in entries]
+    sentence = (
+        f"Label Studio serves {served.version}: {_count(waiting, 'task')} in the window, {reserve} in reserve, "
+        f"ranked by {_strategy(served.facts.get('strategy'))}."
+    )
+    return [sentence] + [f"Next: task #{entry.task_id}, {entry.reason}." for entry in entries]
 
 
 def _deviations(deployment: Deployment, project: Project, served: Round | None) -> list[str]:
-    """What in Label Studio keeps the queue from following the ranking."""
+    """What in Label Studio keeps the loop from hearing of labels, or the queue from following the ranking."""
     try:
         remote = deployment.label_studio.project(project.id)
+        backends = backends_at(deployment, project.id, project.backend_url)
     except LabelStudioError as error:
-        return [f"Label Studio: {error}"]
+        return [str(error)]
     sentences = []
+    if not backends:
+        sentences.append(
+            "The model was removed in Label Studio: a worker disconnects the project in a minute."
+        )
+    elif error_message := backends[0].error_message:
+        sentences.append(f"Label Studio cannot use the backend: {_sentence(error_message)}")
     if remote.sampling != UNCERTAINTY_SAMPLING:
         sentences.append(
             f"The queue does not follow the ranking: the project's task sampling is {remote.sampling!r}. "
@@ -146,6 +160,29 @@ def _broken(deployment: Deployment, project_id: int) -> list[str]:
         ).all()
     if not count:
         return []
-    return [f"{count} images cannot be used. Mend them, then press Start training."] + [
+    mend = "Mend it" if count == 1 else "Mend them"
+    return [f"{_count(count, 'image')} cannot be used. {mend}, then press Start training."] + [
         f"Task #{task_id}: {reason}" for task_id, reason in first
     ]
+
+
+def _strategy(spec: Any) -> str:
+    """A strategy as people write it down: its name, and its parts in brackets."""
+    if not isinstance(spec, Mapping):
+        return str(spec)
+    return ", ".join(f"{name} ({_parts(parts)})" if parts else str(name) for name, parts in spec.items())
+
+
+def _parts(parts: Any) -> str:
+    if not isinstance(parts, Mapping):
+        return str(parts)
+    return ", ".join(f"{name}: {_strategy(part)}" for name, part in parts.items())
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _sentence(text: str | None) -> str:
+    text = (text or "").strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."

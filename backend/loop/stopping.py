@@ -12,7 +12,7 @@ def recommend_stop(
 
     measured: what `evaluate` found on the audit tasks, with its 95 % `interval`.
     """
-    if pool == 0:
+    if pool == 0 and labels:
         return "every task is labeled"
     if settings.budget and labels >= settings.budget:
         return f"the budget of {settings.budget} labels is used up"

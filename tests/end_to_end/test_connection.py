@@ -5,11 +5,14 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
+from werkzeug.serving import make_server
 
+from backend.app import create_app
 from backend.demo.label_studio import LabelStudioServer, free_port
 from backend.labelstudio.client import LabelStudio
 from backend.loop.connection import UNCERTAINTY_SAMPLING
@@ -62,21 +65,21 @@ def said(answer: httpx.Response) -> str:
 
 @contextmanager
 def server_alone(loop: RunningLoop) -> Iterator[str]:
-    """The backend's server without its worker; gives its URL."""
-    loop.processes.start_process("serve")
+    """The backend's server without its worker, in this process; gives its URL."""
+    settings = loop.deployment.settings
+    server = make_server("127.0.0.1", settings.port, create_app(settings), threaded=True)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
     try:
-        url = loop.processes.url
-        wait_for("the server", lambda: _answers(url))
-        yield url
+        yield settings.backend_url
     finally:
-        loop.processes.stop()
+        server.shutdown()
+        thread.join()
 
 
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
+def work(loop: RunningLoop, project_id: int) -> None:
+    """What a worker does when it is nudged."""
+    advance(loop.deployment, project_id, lambda *_: None, lambda *_: None)
 
 
 def status(loop: RunningLoop, project_id: int) -> str:
@@ -237,7 +240,7 @@ def test_basic_auth(
         right = {"auth_method": "BASIC_AUTH", "basic_auth_user": "ann", "basic_auth_pass": "s3cret"}
         answer = connect_by_hand(http, project.id, url, **right)
         assert answer.status_code == 201, said(answer)
-        advance(loop.deployment, project.id, lambda *_: None, lambda *_: None)
+        work(loop, project.id)
         assert loop.latest(project.id).state == "done"  # type: ignore[union-attr]
         label(loop.annotator(project.id), project, loop.queue(project.id)[0])
         wait_for("the event", lambda: loop.pending(project.id) == ["ANNOTATION_CREATED"])
@@ -366,11 +369,51 @@ def test_a_backend_that_label_studio_cannot_reach(
     assert shown(http, project.id) == before  # nothing half-done
 
 
-@pytest.mark.parametrize("key", ["", "my key", "wrong"])
-def test_connecting_by_hand_to_a_backend_with_a_bad_key(
-    label_studio: LabelStudioServer, make_project: MakeProject, http: httpx.Client, tmp_path: Path, key: str
+BAD_KEYS = {
+    "": "no LABEL_STUDIO_API_KEY",
+    "my key": "characters that no key has",
+    expired_key(): "has expired",
+}
+
+
+@pytest.mark.parametrize(("key", "words"), BAD_KEYS.items(), ids=["none", "malformed", "expired"])
+def test_connecting_by_hand_a_backend_whose_key_can_be_no_key(
+    label_studio: LabelStudioServer,
+    make_project: MakeProject,
+    http: httpx.Client,
+    tmp_path: Path,
+    key: str,
+    words: str,
 ) -> None:
-    """The person stands in front of Label Studio, so the sentence must appear there."""
+    project = make_project(0, label_config=digits_config(**FAST))
+    with server_alone(RunningLoop.on(label_studio, tmp_path, LABEL_STUDIO_API_KEY=key)) as url:
+        answer = connect_by_hand(http, project.id, url)
+    assert answer.status_code == 400
+    assert words in said(answer)
+    assert "Account & Settings" in said(answer)
+
+
+def test_connecting_by_hand_a_backend_whose_key_label_studio_does_not_accept(
+    label_studio: LabelStudioServer, make_project: MakeProject, http: httpx.Client, tmp_path: Path
+) -> None:
+    """Only trying tells, which the worker does; then Label Studio and `status` show what it found."""
+    project = make_project(12, label_config=digits_config(**FAST))
+    loop = RunningLoop.on(label_studio, tmp_path, LABEL_STUDIO_API_KEY="0" * 40)
+    with server_alone(loop) as url:
+        assert connect_by_hand(http, project.id, url).status_code == 201
+        work(loop, project.id)
+        backend = http.get("/api/ml", params={"project": project.id}).json()[0]
+        assert backend["state"] == "ER"
+        assert "does not accept the API key" in backend["error_message"]
+        assert "does not accept the API key" in status(loop, project.id)
+
+        variables = {**loop.processes.environment, "LABEL_STUDIO_API_KEY": label_studio.api_key}
+        mended = RunningLoop.on(label_studio, tmp_path, **{k: variables[k] for k in ("BACKEND_URL", "PORT")})
+        work(mended, project.id)
+        assert mended.project(project.id).state == ProjectState.ACTIVE
+        assert mended.wait_for_round(project.id, 0).state == "done"
+        backend = http.get("/api/ml", params={"project": project.id}).json()[0]
+        assert backend["state"] == "CO"
 
 
 def test_malformed_json_is_refused_with_a_sentence(loop: RunningLoop) -> None:
@@ -394,7 +437,7 @@ def test_images_that_cannot_be_used_cost_their_tasks_alone(
     assert set(queue) == set(project.digits)
     assert set(queue[-3:]) == {broken, missing, bare}  # served last: a person may make sense of them
     told = status(loop, project.id)
-    for task_id, reason in ((broken, "no image that can be read"), (missing, "404"), (bare, "lacks 'image'")):
+    for task_id, reason in ((broken, "in no known format"), (missing, "404"), (bare, "lacks 'image'")):
         assert any(f"#{task_id}" in line and reason in line for line in told.splitlines()), (task_id, reason)
     annotator = loop.annotator(project.id)
     for task_id in queue[:8]:
