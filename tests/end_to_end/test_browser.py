@@ -53,15 +53,19 @@ def test_an_annotator_sees_the_prediction_submits_and_gets_the_next_of_the_ranki
     predicted = {task_id: loop.predicted_choice(project.id, task_id) for task_id in queue[:3]}
 
     logged_in.goto(f"{loop.label_studio.url}/projects/{project.id}/data", wait_until="domcontentloaded")
-    logged_in.get_by_role("button", name="Label All Tasks").click()
+    button = logged_in.get_by_role("button", name="Label All Tasks")
     for task_id in queue[:3]:
-        expect(logged_in.get_by_text(f"#{task_id}", exact=True)).to_be_visible(timeout=60_000)
-        expect(logged_in.get_by_label(predicted[task_id][0], exact=False).first).to_be_checked()
-        logged_in.screenshot(path=os.environ.get("SCREENSHOT") or None)
-        logged_in.get_by_test_id("bottombar-submit-button").click()
-        wait_for(
-            f"the answer to task {task_id}", lambda task_id=task_id: is_answered(loop, project.id, task_id)
-        )
+        with logged_in.expect_response(lambda response: "id=next_task" in response.url) as asked:
+            button.click()  # that of the page before: "Label All Tasks", then "Submit"
+        assert asked.value.json()["id"] == task_id
+        expect(logged_in.locator(f'input[name="{predicted[task_id][0]}"]')).to_be_checked(timeout=30_000)
+        expect(logged_in.get_by_role("checkbox", checked=True)).to_have_count(1)
+        if "SCREENSHOT" in os.environ:
+            logged_in.screenshot(path=os.environ["SCREENSHOT"])
+        button = logged_in.get_by_test_id("bottombar-submit-button")
+    button.click()
+    last = queue[2]
+    wait_for(f"the answer to task {last}", lambda: is_answered(loop, project.id, last) or None)
     answered = {task.id: task for task in loop.client.tasks(project.id) if task.annotations}
     for task_id in queue[:3]:  # the prediction was submitted as it stood
         chosen = answered[task_id].annotations[0]["result"][0]["value"]["choices"]
