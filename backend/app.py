@@ -1,9 +1,12 @@
 """The Flask application."""
 
+from contextlib import suppress
+
 from flask import Flask
 
 from backend import protocol
 from backend.deployment import Deployment
+from backend.labelstudio.client import LabelStudioError
 from backend.loop.jobs import Jobs
 from backend.settings import Settings
 
@@ -16,6 +19,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     deployment = Deployment(settings or Settings())
     deployment.prepare()
+    with suppress(LabelStudioError):  # /setup tells of a bad key
+        _ = deployment.label_studio  # its library takes seconds to load, and /setup has but three
     app.extensions["jobs"] = Jobs(deployment)
     protocol.register(app)
     return app
