@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := $(BIN)/python -m uv
+# Where this is set, every start compiles torch's thousands of modules again, for many seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint install lock label-studio-ml clean
 
@@ -29,7 +31,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	  echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "Installing the pinned packages into $(VENV); the first time, some gigabytes are downloaded."
 	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv
-	$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 

@@ -28,7 +28,9 @@ class BackendProcesses:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.environment = {**os.environ, **environment}
+        # Bytecode is cached in any case: compiling torch's thousands of modules anew takes many seconds.
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        self.environment = {**inherited, **environment}
         self.url = f"http://127.0.0.1:{environment['PORT']}"
         self._folder = Path(environment["MODEL_DIR"])
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
