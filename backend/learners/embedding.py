@@ -1,0 +1,160 @@
+"""One vector for an image, from a frozen backbone.
+
+`load_embedder` looks for a pretrained timm backbone in the hub's cache, then on the hub; "auto" falls back to an
+embedding learnt from the project's own images. Only safetensors are read.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import huggingface_hub
+import numpy as np
+import timm
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from backend.learners.pixels import squares
+from backend.learners.self_supervised import SelfSupervisedEmbedder
+from backend.learners.weights import DamagedWeights
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+SELF_SUPERVISED = "self-supervised"
+
+GPU_BACKBONE = "vit_small_patch14_dinov2.lvd142m"
+# Of 18 small timm networks measured with random weights at 224 pixels on one core: 173 images a second and, as
+# published, 73.8 % on ImageNet. LCNet 1.0 does 166 (72.1 %), RegNetX-200MF 131 (68.8 %), ConvNeXt-Atto 60
+# (75.7 %), ResNet-18 28 (71.5 %). The small self-supervised ones (ConvNeXt V2, DINOv3) are not freely licensed.
+CPU_BACKBONE = "mobilenetv4_conv_small.e2400_r224_in1k"
+
+LARGEST_SIZE = 224  # DINOv2's own 518 pixels cost seven times as much for little in a whole-image embedding
+WEIGHTS_FILE = "model.safetensors"
+HUB_SECONDS = 3.0  # for the hub's first answer; without it, the hub is taken to be out of reach
+
+
+class BackboneUnavailable(Exception):
+    """The backbone asked for cannot be had; the message says why and what to do."""
+
+
+class Embedder(Protocol):
+    """Images in, vectors out."""
+
+    @property
+    def name(self) -> str:
+        """The identity of the weights: vectors of different names must not be compared."""
+
+    @property
+    def dimension(self) -> int: ...
+
+    @property
+    def size(self) -> int:
+        """Pixels that the shorter side of an image should at least have."""
+
+    def embed(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """(images, dimension), each row of length 1."""
+
+
+def load_embedder(name: str, directory: Path, sample: Callable[[], Sequence[Image.Image]]) -> Embedder:
+    """The embedder called `name`: "auto", the name of a timm model, or "self-supervised".
+
+    A self-supervised embedder is kept in `directory`. Where there is none yet, it is trained on the images of
+    `sample()`, some hundred to 2,000 drawn from the pool. Raises BackboneUnavailable for a named model that
+    cannot be had and where there is no image to train on.
+    """
+    if name == SELF_SUPERVISED:
+        return _self_supervised(directory, sample)
+    if name != AUTO:
+        return TimmEmbedder(name)
+    try:
+        return TimmEmbedder(GPU_BACKBONE if torch.cuda.is_available() else CPU_BACKBONE)
+    except BackboneUnavailable as reason:
+        log.warning("%s Until then, images are embedded by a network trained on themselves.", reason)
+        return _self_supervised(directory, sample)
+
+
+def _self_supervised(directory: Path, sample: Callable[[], Sequence[Image.Image]]) -> SelfSupervisedEmbedder:
+    try:
+        return SelfSupervisedEmbedder.load(directory)
+    except FileNotFoundError:
+        pass
+    except DamagedWeights as reason:
+        log.warning("Training the embedder anew: %s", reason)
+    images = sample()
+    if not images:
+        raise BackboneUnavailable(
+            "There is no image to train an embedder on: import images, or make those there readable."
+        )
+    embedder = SelfSupervisedEmbedder.train(images)
+    embedder.save(directory)
+    return embedder
+
+
+class TimmEmbedder:
+    """A pretrained timm backbone, with its own normalisation, on the GPU where there is one."""
+
+    def __init__(self, name: str) -> None:
+        config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+        if config is None or config.hf_hub_id is None:
+            raise BackboneUnavailable(
+                f'timm has no pretrained model "{name}": choose one of timm.list_pretrained(), '
+                f'"{SELF_SUPERVISED}" or "{AUTO}".'
+            )
+        self.name: str = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+        self.size: int = min(config.input_size[-1], LARGEST_SIZE)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = timm.create_model(
+            name,
+            pretrained=True,
+            pretrained_cfg_overlay={"state_dict": _weights(self.name, config.hf_hub_id)},
+            num_classes=0,
+            img_size=self.size if config.fixed_input_size else None,
+        )
+        self._model.eval().to(self._device, memory_format=torch.channels_last)
+        self._mean = torch.tensor(config.mean, device=self._device)[:, None, None]
+        self._std = torch.tensor(config.std, device=self._device)[:, None, None]
+        self._resampling = Image.Resampling[config.interpolation.upper()]
+        self.dimension = int(self.embed([Image.new("RGB", (8, 8))]).shape[1])
+
+    def embed(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """(images, dimension), each row of length 1."""
+        pixels = squares(images, self.size, self._resampling).to(self._device)
+        with torch.inference_mode():
+            features = self._model((pixels - self._mean) / self._std)
+            return torch.nn.functional.normalize(features, dim=1).cpu().numpy()
+
+
+def _weights(name: str, repository: str) -> dict[str, Tensor]:
+    path = _weights_file(name, repository)
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+        return weights
+    except SafetensorError as error:
+        raise BackboneUnavailable(f'The weights of "{name}" are damaged ({error}): delete {path}.') from error
+
+
+def _weights_file(name: str, repository: str) -> str:
+    """The path of the weights in the hub's cache, downloaded if need be."""
+    try:
+        return huggingface_hub.hf_hub_download(repository, WEIGHTS_FILE, local_files_only=True)
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        # `hf_hub_download` alone retries for half a minute before it gives up a hub that is out of reach.
+        huggingface_hub.get_hf_file_metadata(
+            huggingface_hub.hf_hub_url(repository, WEIGHTS_FILE), timeout=HUB_SECONDS
+        )
+        return huggingface_hub.hf_hub_download(repository, WEIGHTS_FILE, etag_timeout=HUB_SECONDS)
+    except Exception as error:  # the hub's client lets through whatever its HTTP library of the day raises
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise BackboneUnavailable(
+            f'The weights of "{name}" are not in the hub\'s cache and cannot be downloaded ({reason}). Let this '
+            f"machine reach {huggingface_hub.constants.ENDPOINT}, or copy the cache (HF_HOME) from one that can."
+        ) from error
