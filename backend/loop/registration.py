@@ -27,25 +27,35 @@ def register(deployment: Deployment, project: Project, extra_params: Mapping[str
 
 def ensure_webhook(deployment: Deployment, project: Project) -> bool:
     """Have exactly one webhook to us: with our secret, for just the events that matter."""
-    url = project.backend_url + "/webhook"
     ours = webhooks_at(deployment, project.id, project.backend_url)
-    good = [hook for hook in ours if hook.url == url and _is_good(hook, project.webhook_secret)]
+    good = [webhook for webhook in ours if _is_good(webhook, project)]
     if not good:
         headers = {SECRET_HEADER: project.webhook_secret}
-        deployment.label_studio.create_webhook(project.id, url, headers, WEBHOOK_ACTIONS)
+        deployment.label_studio.create_webhook(project.id, _webhook_url(project), headers, WEBHOOK_ACTIONS)
     for webhook in ours:
         if webhook not in good[:1]:
             deployment.label_studio.delete_webhook(webhook.id)
     return not good or len(ours) > 1
 
 
-def _is_good(webhook: Webhook, secret: str) -> bool:
+def has_webhook(deployment: Deployment, project: Project) -> bool:
+    """Whether Label Studio tells us of labels."""
+    webhooks = webhooks_at(deployment, project.id, project.backend_url)
+    return any(_is_good(webhook, project) for webhook in webhooks)
+
+
+def _is_good(webhook: Webhook, project: Project) -> bool:
     return (
         webhook.is_active
-        and webhook.headers.get(SECRET_HEADER) == secret
+        and webhook.url == _webhook_url(project)
+        and webhook.headers.get(SECRET_HEADER) == project.webhook_secret
         and not webhook.send_for_all_actions
         and sorted(webhook.actions) == WEBHOOK_ACTIONS
     )
+
+
+def _webhook_url(project: Project) -> str:
+    return project.backend_url + "/webhook"
 
 
 def withdraw(deployment: Deployment, project: Project) -> None:

@@ -10,7 +10,7 @@ from backend.labelstudio.client import LabelStudioError
 from backend.loop.connection import UNCERTAINTY_SAMPLING
 from backend.loop.events import pending_events
 from backend.loop.publishing import remaining, unlabeled_now
-from backend.loop.registration import backends_at
+from backend.loop.registration import backends_at, has_webhook
 from backend.loop.round import pause_until_due
 from backend.loop.rounds import latest_round, served_round
 from backend.loop.triggers import labels_waiting
@@ -24,8 +24,9 @@ NEXT_SHOWN = 5  # tasks of the queue that are told with their reasons
 def describe(deployment: Deployment, project: Project, settings: LoopSettings | None) -> list[str]:
     """Sentences about a project, the most urgent first."""
     if project.state == ProjectState.CONNECTING:
-        problem = project.problem or "A worker finishes it: is `active-learning worker` running?"
-        return [f"Being connected. {problem}"]
+        if project.problem:
+            return [f"Not connected yet; a worker tries again every few seconds. {project.problem}"]
+        return ["Being connected. A worker finishes it: is `active-learning worker` running?"]
     if project.state == ProjectState.GONE:
         return [
             f"The loop has stopped. {project.problem} If it was deleted, `active-learning disconnect --project "
@@ -129,6 +130,7 @@ def _deviations(deployment: Deployment, project: Project, served: Round | None) 
     try:
         remote = deployment.label_studio.project(project.id)
         backends = backends_at(deployment, project.id, project.backend_url)
+        told_of_labels = has_webhook(deployment, project)
     except LabelStudioError as error:
         return [str(error)]
     sentences = []
@@ -138,6 +140,11 @@ def _deviations(deployment: Deployment, project: Project, served: Round | None) 
         )
     elif error_message := backends[0].error_message:
         sentences.append(f"Label Studio cannot use the backend: {_sentence(error_message)}")
+    if not told_of_labels:
+        sentences.append(
+            "The webhook that tells of new labels was removed or changed in Label Studio, so they are only found "
+            f"within a minute. `active-learning connect --project {project.id}` puts it back."
+        )
     if remote.sampling != UNCERTAINTY_SAMPLING:
         sentences.append(
             f"The queue does not follow the ranking: the project's task sampling is {remote.sampling!r}. "

@@ -164,6 +164,8 @@ def test_what_a_person_changed_meanwhile_stays_after_disconnect(
     loop.wait_for_round(project.id, 0)
     loop.client.set_sampling(project.id, "Uniform sampling")
     assert "sampling is 'Uniform sampling'" in status(loop, project.id)
+    loop.client.delete_webhook(loop.client.webhooks(project.id)[0].id)
+    assert "webhook that tells of new labels was removed" in status(loop, project.id)
     assert quick_command(loop, "disconnect", "--project", str(project.id)).code == 0
     assert loop.client.project(project.id).sampling == "Uniform sampling"
     assert loop.client.project(project.id).model_version is None
@@ -249,6 +251,13 @@ def test_basic_auth(
         assert quick_command(loop, "disconnect", "--project", str(project.id)).code == 0
         assert loop.connect(project.id)  # and the command registers it with the password
         assert [backend.state for backend in loop.client.backends(project.id)] == ["CO"]
+
+        assert quick_command(loop, "disconnect", "--project", str(project.id)).code == 0
+        with_password = url.replace("http://", "http://ann:s3cret@")
+        assert connect_by_hand(http, project.id, with_password).status_code == 201
+        work(loop, project.id)
+        assert loop.project(project.id).state == ProjectState.ACTIVE
+        assert [hook.url for hook in loop.client.webhooks(project.id)] == [f"{url}/webhook"]
 
 
 def expired_key() -> str:
@@ -367,6 +376,38 @@ def test_a_backend_that_label_studio_cannot_reach(
     outcome = quick_command(loop, "connect", "--project", str(project.id), BACKEND_URL=nowhere)
     assert_refused(outcome, nowhere)
     assert shown(http, project.id) == before  # nothing half-done
+
+
+@pytest.mark.parametrize("ml_backends", ["blocked", "allowed"])
+def test_label_studio_that_does_not_call_private_addresses(
+    start_label_studio: Callable[..., LabelStudioServer], tmp_path: Path, ml_backends: str
+) -> None:
+    """As it comes, and with one of its two protections off: then it says no, yet keeps the backend."""
+    protections = {
+        "LABEL_STUDIO_ML_BLOCK_LOCAL_IP": str(ml_backends == "blocked").lower(),
+        "LABEL_STUDIO_SSRF_PROTECTION_ENABLED": "true",
+    }
+    server = start_label_studio(settings=protections)
+    loop = RunningLoop.on(server, tmp_path / "backend")
+    headers = {"Authorization": loop.client.authorization()}
+    remedy = "LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false"
+    with (
+        server_alone(loop) as url,
+        httpx.Client(base_url=server.url, headers=headers, timeout=60, trust_env=False) as http,
+    ):
+        form = {"title": "Digits", "label_config": digits_config(**FAST)}
+        project = http.post("/api/projects/", json=form).json()["id"]
+        before = shown(http, project)
+        assert_refused(quick_command(loop, "connect", "--project", str(project)), remedy)
+        assert shown(http, project) == before
+        answer = connect_by_hand(http, project, url)
+        assert answer.status_code == 403
+        assert "reserved network address" in said(answer)
+        if ml_backends == "allowed":
+            work(loop, project)
+            assert remedy in status(loop, project)
+            stored = http.get("/api/ml", params={"project": project}).json()
+            assert remedy in stored[0]["error_message"]
 
 
 BAD_KEYS = {
