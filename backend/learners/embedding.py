@@ -11,7 +11,6 @@ from typing import Protocol
 
 import huggingface_hub
 import numpy as np
-import timm
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from numpy.typing import NDArray
@@ -101,6 +100,8 @@ class TimmEmbedder:
     """A pretrained timm backbone, with its own normalisation, on the GPU where there is one."""
 
     def __init__(self, name: str) -> None:
+        import timm  # takes seconds, which only those processes spend that need it
+
         config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
         if config is None or config.hf_hub_id is None:
             raise BackboneUnavailable(
