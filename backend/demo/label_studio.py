@@ -126,6 +126,11 @@ class LabelStudioServer:
         """End it as a crash would, with SIGKILL."""
         self._end(signal.SIGKILL)
 
+    def send_signal(self, signal_number: int) -> None:
+        """Send a signal to the server and its processes, if it runs."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal_number)
+
     def restart(self) -> None:
         """Stop and start again, on the same port and data."""
         self.stop()
