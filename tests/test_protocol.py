@@ -184,7 +184,9 @@ def test_our_own_changes_to_the_project_are_no_events(
     assert webhook(client, "PROJECT_UPDATED", secret, project=changed).json == {"status": "recorded"}
 
 
-def test_start_training_comes_without_the_secret(client: FlaskClient, database: Database, secret: str) -> None:
+def test_start_training_comes_without_the_secret(
+    client: FlaskClient, database: Database, secret: str
+) -> None:
     assert webhook(client, "START_TRAINING").json == {"status": "recorded"}
     assert [e.action for e in events(database)] == ["START_TRAINING"]
 
@@ -262,9 +264,7 @@ def test_basic_auth_lets_in(guarded: FlaskClient) -> None:
     assert guarded.post("/setup", json=SETUP, headers=headers).status_code == 200
 
 
-def test_an_unforeseen_error_shows_no_traceback(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unforeseen_error_shows_no_traceback(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("the secret is hunter2")
 

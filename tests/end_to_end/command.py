@@ -42,3 +42,11 @@ def quick_command(loop: RunningLoop, *arguments: str, **environment: str) -> Out
     if ended.exception is not None and not isinstance(ended.exception, SystemExit):
         raise ended.exception
     return Outcome(ended.exit_code, ended.stdout, ended.stderr)
+
+
+def status(loop: RunningLoop, project_id: int) -> str:
+    """What `active-learning status` tells of a project."""
+    outcome = quick_command(loop, "status", "--project", str(project_id))
+    assert outcome.code == 0, outcome
+    print(outcome.told)  # for whoever wants to read it: pytest -s
+    return outcome.told

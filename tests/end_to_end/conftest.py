@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from backend.demo.label_studio import LabelStudioServer
+from backend.labelstudio.client import LabelStudio
 from tests.end_to_end.running_loop import RunningLoop
 
 
@@ -14,3 +16,11 @@ def loop(label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFacto
     running = RunningLoop.on(label_studio, tmp_path_factory.mktemp("backend"))
     with running.processes:
         yield running
+
+
+@pytest.fixture
+def http(label_studio: LabelStudioServer, client: LabelStudio) -> Iterator[httpx.Client]:
+    """Label Studio's API, as its user interface calls it."""
+    headers = {"Authorization": client.authorization()}
+    with httpx.Client(base_url=label_studio.url, headers=headers, timeout=60, trust_env=False) as http:
+        yield http

@@ -1,13 +1,11 @@
 """What people do to a project while its loop runs: labels, tasks, the labeling config, the project itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
 from sqlalchemy import func, select
 
-from backend.demo.label_studio import LabelStudioServer
-from backend.labelstudio.client import LabelStudio
 from backend.loop.jobs import Jobs
 from backend.loop.reconciliation import notice_missed_changes
 from backend.loop.round import run_round
@@ -16,19 +14,11 @@ from backend.loop.steps import STEPS, RoundRun
 from backend.store.leases import lease
 from backend.store.tables import ProjectState, QueueEntry, Round
 from tests.conftest import DigitsProject, choice
-from tests.end_to_end.command import quick_command
+from tests.end_to_end.command import quick_command, status
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
 from tests.end_to_end.test_closed_loop import FAST, label
 
 MakeProject = Callable[..., DigitsProject]
-
-
-@pytest.fixture
-def http(label_studio: LabelStudioServer, client: LabelStudio) -> Iterator[httpx.Client]:
-    """Label Studio's API, as its user interface calls it."""
-    headers = {"Authorization": client.authorization()}
-    with httpx.Client(base_url=label_studio.url, headers=headers, timeout=60, trust_env=False) as http:
-        yield http
 
 
 def start_training(loop: RunningLoop, http: httpx.Client, project_id: int) -> Round:
@@ -49,13 +39,6 @@ def rounds(loop: RunningLoop, project_id: int) -> int:
     with loop.deployment.database.read() as session:
         query = select(func.count()).select_from(Round).where(Round.project_id == project_id)
         return session.scalar(query) or 0
-
-
-def status(loop: RunningLoop, project_id: int) -> str:
-    outcome = quick_command(loop, "status", "--project", str(project_id))
-    assert outcome.code == 0, outcome
-    print(outcome.told)  # for whoever reads the sentences
-    return outcome.told
 
 
 def set_config(http: httpx.Client, project_id: int, *classes: str, **settings: object) -> None:

@@ -14,26 +14,17 @@ from werkzeug.serving import make_server
 
 from backend.app import create_app
 from backend.demo.label_studio import LabelStudioServer, free_port
-from backend.labelstudio.client import LabelStudio
 from backend.loop.connection import UNCERTAINTY_SAMPLING
 from backend.loop.events import SECRET_HEADER, WEBHOOK_ACTIONS
 from backend.loop.jobs import advance
 from backend.loop.reconciliation import notice_missed_changes
 from backend.store.tables import ProjectState
 from tests.conftest import DigitsProject, choice
-from tests.end_to_end.command import Outcome, command, quick_command
+from tests.end_to_end.command import Outcome, command, quick_command, status
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
 from tests.end_to_end.test_closed_loop import FAST, label
 
 MakeProject = Callable[..., DigitsProject]
-
-
-@pytest.fixture
-def http(label_studio: LabelStudioServer, client: LabelStudio) -> Iterator[httpx.Client]:
-    """Label Studio's API, as its user interface calls it."""
-    headers = {"Authorization": client.authorization()}
-    with httpx.Client(base_url=label_studio.url, headers=headers, timeout=60, trust_env=False) as http:
-        yield http
 
 
 def shown(http: httpx.Client, project_id: int) -> dict[str, Any]:
@@ -80,13 +71,6 @@ def server_alone(loop: RunningLoop) -> Iterator[str]:
 def work(loop: RunningLoop, project_id: int) -> None:
     """What a worker does when it is nudged."""
     advance(loop.deployment, project_id, lambda *_: None, lambda *_: None)
-
-
-def status(loop: RunningLoop, project_id: int) -> str:
-    outcome = quick_command(loop, "status", "--project", str(project_id))
-    assert outcome.code == 0, outcome
-    print(outcome.told)  # for whoever reads the sentences
-    return outcome.told
 
 
 def assert_refused(outcome: Outcome, *words: str) -> None:
@@ -198,7 +182,7 @@ def test_connected_by_hand_it_works_the_same(
     backend = loop.client.backends(project.id)[0]
     assert http.delete(f"/api/ml/{backend.id}").is_success
     notice_missed_changes(loop.deployment, project.id)
-    assert loop.project(project.id).state == ProjectState.DISCONNECTED
+    wait_for("disconnecting", lambda: loop.project(project.id).state == ProjectState.DISCONNECTED)
     after = shown(http, project.id)
     assert len(after.pop("annotations")) == 8
     before.pop("annotations")
@@ -220,7 +204,7 @@ def test_removed_while_the_round_waits_is_noticed_too(
     assert "<Choices>" in told
     assert http.delete(f"/api/ml/{loop.client.backends(project.id)[0].id}").is_success
     notice_missed_changes(loop.deployment, project.id)
-    assert loop.project(project.id).state == ProjectState.DISCONNECTED
+    wait_for("disconnecting", lambda: loop.project(project.id).state == ProjectState.DISCONNECTED)
     assert shown(http, project.id)["webhooks"] == []
 
 
