@@ -18,6 +18,7 @@ from strategies import Need, Pool, Ranking, strategy
 log = logging.getLogger(__name__)
 
 RESERVE_WINDOWS = 20  # how many windows a ranking holds; the reserve is topped up from without retraining
+COLD_START_WINDOWS = 5  # the first model soon orders the queue anew, and typicality takes its time
 AUDIT_REASON = "random sample: it measures the model without bias"
 NOT_EMBEDDED_REASON = "its image has not been embedded yet"
 SKIPPED_REASON = "an annotator skipped it"

@@ -95,7 +95,8 @@ class RoundRun:
     @property
     def queue_size(self) -> int:
         """How many tasks the queue holds, the reserve included."""
-        return selection.RESERVE_WINDOWS * self.window
+        windows = selection.RESERVE_WINDOWS if self.committee else selection.COLD_START_WINDOWS
+        return windows * self.window
 
     def note(self, **values: Any) -> None:
         """Write columns of the round's row."""
