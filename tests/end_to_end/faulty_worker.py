@@ -1,0 +1,155 @@
+"""A worker that meets with an accident, as a test plans it: `python -m tests.end_to_end.faulty_worker FOLDER`.
+
+It is the worker of the command line, with the steps of the round and some of the calls that they make wrapped.
+The accidents to come lie in FOLDER; the first one happens when its moment comes, the next one after it. A worker
+that was killed is started again: each life is a process of its own, forked from one that has imported everything.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from backend import cli
+from backend.labelstudio.client import LabelStudio
+from backend.loop import publishing
+from backend.loop import round as rounds
+from backend.loop.steps import STEPS
+from backend.store import leases
+from backend.store.embeddings import EmbeddingStore
+
+IMPORT_CHUNK = 8  # so that a small window takes several imports
+LEASE_SECONDS = 4.0
+PATIENCE = 5.0  # seconds that a request to Label Studio may take
+FIRST_WAIT, LONGEST_WAIT = 0.5, 2.0  # seconds
+
+
+class Faults:
+    """The accidents planned for a worker, and what it has done; for the test and for the worker.
+
+    An accident is a moment and a deed. Moments: "fit before", "fit after", and so on for each step;
+    "import_predictions 2 after" for the second such call since this accident is the next. Deeds: "kill" and "stop" this
+    process, "raise" an error, and, for as long as it stays planned, "wait" or have "no space" on the disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self._plan, self._journal = folder / "plan.json", folder / "journal"
+
+    def plan(self, *accidents: tuple[str, str]) -> None:
+        """Plan accidents, in this order, in place of those that were planned."""
+        unfinished = self._plan.with_suffix(".part")
+        unfinished.write_text(json.dumps(accidents))
+        unfinished.replace(self._plan)
+
+    def planned(self) -> list[tuple[str, str]]:
+        """The accidents that have not happened yet; a "wait" that has begun is still among them."""
+        return [tuple(entry) for entry in json.loads(self._plan.read_text())] if self._plan.exists() else []
+
+    def note(self, line: str) -> None:
+        """Write a line to the journal."""
+        with self._journal.open("a") as journal:
+            journal.write(f"{line}\n")
+
+    def journal(self) -> list[str]:
+        """What the worker noted, oldest first."""
+        return self._journal.read_text().splitlines() if self._journal.exists() else []
+
+
+class Accidents:
+    """The worker's side: what happens at each moment."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._calls: dict[str, int] = {}
+        self._next: list[tuple[str, str]] = []
+
+    def wrap(self, name: str, call: Callable[..., Any], counted: bool = True) -> Callable[..., Any]:
+        """`call`, with a moment before and one after it."""
+
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            number = f" {self._count(name)}" if counted else ""
+            self._at(f"{name}{number} before")
+            result = call(*arguments, **named)
+            self._at(f"{name}{number} after")
+            return result
+
+        return wrapped
+
+    def wrap_step(self, name: str, step: Callable[[Any], None]) -> Callable[[Any], None]:
+        """A step, its beginning and end in the journal."""
+        inner = self.wrap(name, step, counted=False)
+
+        def wrapped(run: Any) -> None:
+            self._faults.note(f"{os.getpid()} begins {name} of project {run.project_id}")
+            inner(run)
+            self._faults.note(f"{os.getpid()} ends {name} of project {run.project_id}")
+
+        return wrapped
+
+    def _count(self, name: str) -> int:
+        """The how-many-eth call this is since the next accident was planned."""
+        planned = self._faults.planned()[:1]
+        if planned != self._next:
+            self._calls, self._next = {}, planned
+        self._calls[name] = self._calls.get(name, 0) + 1
+        return self._calls[name]
+
+    def _at(self, moment: str) -> None:
+        planned = self._faults.planned()
+        if not planned or planned[0][0] != moment:
+            return
+        deed = planned[0][1]
+        self._faults.note(f"{os.getpid()} {deed} at {moment}")
+        if deed == "no space":
+            raise OSError(28, "No space left on device")
+        while deed == "wait" and self._faults.planned()[:1] == planned[:1]:
+            time.sleep(0.05)
+        if deed != "wait":
+            self._faults.plan(*planned[1:])
+        if deed == "raise":
+            raise RuntimeError(f"planned at {moment}")
+        if deed in ("kill", "stop"):
+            os.kill(os.getpid(), signal.SIGKILL if deed == "kill" else signal.SIGSTOP)
+
+
+def arm(accidents: Accidents) -> None:
+    """Put the moments into this process."""
+    for name, step in list(STEPS.items()):
+        STEPS[name] = accidents.wrap_step(name, step)
+    for owner, name in (
+        (LabelStudio, "import_predictions"),
+        (LabelStudio, "set_model_version"),
+        (LabelStudio, "delete_predictions"),
+        (EmbeddingStore, "append"),
+        (os, "fsync"),
+    ):
+        setattr(owner, name, accidents.wrap(name, getattr(owner, name)))
+    publishing.IMPORT_CHUNK = IMPORT_CHUNK
+    rounds.FIRST_WAIT, rounds.LONGEST_WAIT = FIRST_WAIT, LONGEST_WAIT
+    leases.lease.__wrapped__.__defaults__ = (LEASE_SECONDS,)  # type: ignore[attr-defined]
+    LabelStudio.__init__.__defaults__ = (PATIENCE,)
+
+
+def main() -> None:
+    """Live, and live again after each SIGKILL."""
+    faults = Faults(Path(sys.argv[1]))
+    while True:
+        child = os.fork()
+        if child == 0:
+            arm(Accidents(faults))
+            faults.note(f"{os.getpid()} starts")
+            cli.worker()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+            sys.exit(os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    main()
