@@ -24,13 +24,13 @@ from backend.loop.events import DAMAGED
 from backend.loop.publishing import NotStored, top_up
 from backend.loop.reconciliation import notice_missed_changes
 from backend.loop.round import pause_until_due, run_round
-from backend.loop.rounds import start_round, unfinished_round
+from backend.loop.rounds import latest_round, start_round, unfinished_round
 from backend.loop.steps import STEPS
 from backend.loop.triggers import due, when_due
 from backend.settings import InvalidSettings, LoopSettings
 from backend.store.embeddings import DamagedEmbeddings
 from backend.store.leases import HeldLease, LeaseLost, lease
-from backend.store.tables import Event, Project, ProjectState, now
+from backend.store.tables import Event, Project, ProjectState, RoundState, now
 
 log = logging.getLogger(__name__)
 
@@ -206,12 +206,12 @@ def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float
         log.warning("project %d: topping up the queue waits: %s", project_id, error)
         nudge(project_id, TRY_AGAIN_SECONDS)
     except (DamagedWeights, DamagedEmbeddings, FileNotFoundError) as error:
-        log.warning(
-            "project %d: a round makes anew what the queue cannot be topped up with: %s", project_id, error
-        )
-        with deployment.database.write() as session:
-            session.add(Event(project_id=project_id, action=DAMAGED, task_ids=[]))
-        nudge(project_id, 0)
+        log.warning("project %d: the queue cannot be topped up: %s", project_id, error)
+        latest = latest_round(deployment, project_id)
+        if latest and latest.state == RoundState.DONE:  # otherwise one that mends it is under way, or has failed
+            with deployment.database.write() as session:
+                session.add(Event(project_id=project_id, action=DAMAGED, task_ids=[]))
+            nudge(project_id, 0)
 
 
 def _create_huey(deployment: Deployment) -> Huey:

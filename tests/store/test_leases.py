@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -78,3 +79,34 @@ def test_whoever_lost_the_lease_is_told(database: Database) -> None:
             held.check()
     with database.read() as session:  # and does not take it from its new holder
         assert session.get_one(Lease, "round:1").owner == "another-machine:1:abc"
+
+
+def test_a_lease_that_was_taken_over_is_noticed_at_once(database: Database) -> None:
+    """As after a long stop of the process, before its renewing thread has had its turn."""
+    with lease(database, "round:1", seconds=600) as held:
+        assert held is not None
+        held.check()
+        with database.write() as session:
+            taken = session.get_one(Lease, "round:1")
+            taken.owner = "another-machine:1:abc"
+        with pytest.raises(LeaseLost):
+            held.check()
+    assert holder(database, "round:1") == "another-machine:1:abc"  # what is not ours is not released
+
+
+def test_of_many_that_want_a_lease_at_once_one_gets_it(database: Database) -> None:
+    start, end = threading.Barrier(8), threading.Barrier(8)
+    got: list[bool] = []
+
+    def want() -> None:
+        start.wait()
+        with lease(database, "round:1") as held:
+            got.append(held is not None)
+            end.wait()
+
+    threads = [threading.Thread(target=want) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == [False] * 7 + [True]
