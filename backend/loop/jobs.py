@@ -208,7 +208,9 @@ def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float
     except (DamagedWeights, DamagedEmbeddings, FileNotFoundError) as error:
         log.warning("project %d: the queue cannot be topped up: %s", project_id, error)
         latest = latest_round(deployment, project_id)
-        if latest and latest.state == RoundState.DONE:  # otherwise one that mends it is under way, or has failed
+        if (
+            latest and latest.state == RoundState.DONE
+        ):  # otherwise one that mends it is under way, or has failed
             with deployment.database.write() as session:
                 session.add(Event(project_id=project_id, action=DAMAGED, task_ids=[]))
             nudge(project_id, 0)

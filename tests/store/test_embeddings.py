@@ -1,9 +1,10 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from backend.store.embeddings import COMPACT_AFTER_FRAGMENTS, EmbeddingStore
+from backend.store.embeddings import COMPACT_AFTER_FRAGMENTS, DamagedEmbeddings, EmbeddingStore
 
 
 @pytest.fixture
@@ -61,3 +62,43 @@ def test_many_small_appends_keep_every_embedding(store: EmbeddingStore) -> None:
     ids, stored = store.read(1, "small")
     assert ids.tolist() == list(range(count))
     assert stored[:, 0].tolist() == list(range(count))
+
+
+def test_a_first_append_that_was_cut_short_leaves_an_empty_table(
+    store: EmbeddingStore, tmp_path: Path
+) -> None:
+    (tmp_path / "embeddings" / "project-1" / "small.lance" / "data").mkdir(parents=True)
+    assert store.task_ids(1, "small").tolist() == []
+    assert store.read(1, "small")[0].tolist() == []
+    store.append(1, "small", [7], vectors(7))
+    assert store.task_ids(1, "small").tolist() == [7]
+
+
+@pytest.mark.parametrize("part", ["data/*.lance", "_versions/*.manifest"])
+@pytest.mark.parametrize("size", [0, 50])
+def test_a_damaged_table_is_told_and_can_be_set_aside(
+    store: EmbeddingStore, tmp_path: Path, part: str, size: int
+) -> None:
+    store.append(1, "vit.small", [7, 8], vectors(7, 8))
+    for path in (tmp_path / "embeddings" / "project-1" / "vit.small.lance").glob(part):
+        path.write_bytes(bytes(size))
+    with pytest.raises(DamagedEmbeddings, match="computed anew") as raised:
+        store.read(1, "vit.small")
+    assert raised.value.embedder == "vit.small"
+    store.set_aside(1, "vit.small")
+    assert store.task_ids(1, "vit.small").tolist() == []
+    store.append(1, "vit.small", [8], vectors(8))
+    assert store.read(1, "vit.small")[0].tolist() == [8]
+    assert (tmp_path / "embeddings" / "project-1" / "vit.small.damaged").is_dir()
+    assert store.versions_of(1) == ["vit.small"]
+
+
+def test_threads_append_at_once_without_a_loss(store: EmbeddingStore) -> None:
+    """Lance itself loses rows where several make the table at once."""
+
+    def append(task_id: int) -> None:
+        store.append(1, "small", [task_id], vectors(task_id))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(append, range(24)))
+    assert store.task_ids(1, "small").tolist() == list(range(24))

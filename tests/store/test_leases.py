@@ -70,28 +70,15 @@ def test_the_lease_of_a_silent_machine_ends_by_itself(database: Database) -> Non
 
 
 def test_whoever_lost_the_lease_is_told(database: Database) -> None:
-    with lease(database, "round:1", seconds=0.2) as held:
+    with lease(database, "round:1", seconds=600) as held:  # so long that no renewal comes first
         assert held is not None
+        held.check()
         with database.write() as session:
             session.get_one(Lease, "round:1").owner = "another-machine:1:abc"
-        time.sleep(0.3)
         with pytest.raises(LeaseLost, match="round:1"):
             held.check()
     with database.read() as session:  # and does not take it from its new holder
         assert session.get_one(Lease, "round:1").owner == "another-machine:1:abc"
-
-
-def test_a_lease_that_was_taken_over_is_noticed_at_once(database: Database) -> None:
-    """As after a long stop of the process, before its renewing thread has had its turn."""
-    with lease(database, "round:1", seconds=600) as held:
-        assert held is not None
-        held.check()
-        with database.write() as session:
-            taken = session.get_one(Lease, "round:1")
-            taken.owner = "another-machine:1:abc"
-        with pytest.raises(LeaseLost):
-            held.check()
-    assert holder(database, "round:1") == "another-machine:1:abc"  # what is not ours is not released
 
 
 def test_of_many_that_want_a_lease_at_once_one_gets_it(database: Database) -> None:
