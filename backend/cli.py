@@ -38,7 +38,7 @@ def connect(project: ProjectOption) -> None:
         changed = connect_project(deployment, project, backend_url=deployment.settings.backend_url)
         if changed:
             Jobs(deployment).nudge(project)
-        told = "is connected; the first round starts now" if changed else "was connected already"
+        told = "is connected, and the loop starts" if changed else "was connected already"
         console.print(f"Project {project} {told}. `active-learning status` tells what the loop is doing.")
 
 

@@ -102,4 +102,6 @@ def _uncovered_first(
 
 
 def _reason(images: int, covered: int) -> str:
+    if images == 1:
+        return "unlike any other image"
     return f"typical of a cluster of {images} images with {covered or 'none'} labeled or chosen"
