@@ -21,6 +21,7 @@ from backend.demo.label_studio import LabelStudioServer
 from backend.demo.project import CLASSES, LABEL_CONFIG, create_project, write_digits
 from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudio, ProjectNotFound
+from backend.learners.embedding import SELF_SUPERVISED
 from backend.loop.connection import connect
 from backend.loop.events import pending_events
 from backend.loop.jobs import Jobs
@@ -60,6 +61,12 @@ def run_demo(annotate: int, port: int, backend_port: int) -> None:
             if connect(deployment, project_id, backend_url=backend.url):
                 Jobs(deployment).nudge(project_id)
             _wait_for_first_window(deployment, project_id, backend)
+        served = latest_round(deployment, project_id)
+        if served and str(served.facts.get("embedder")).startswith(SELF_SUPERVISED):
+            console.print(
+                "No pretrained model could be had from the hub, so the images are embedded by a network that was "
+                "trained on themselves, just now."
+            )
         console.print(
             f"\n[bold]Label Studio:[/bold]  {label_studio.url}/projects/{project_id}\n"
             f"[bold]Log in with:[/bold]   {label_studio.email}   {label_studio.password}\n"
