@@ -171,15 +171,23 @@ def _wait_for_first_window(deployment: Deployment, project_id: int, backend: Bac
 
 def _watch(deployment: Deployment, project_id: int, backend: BackendProcesses) -> None:
     """Tell each round as it happens, until Ctrl-C."""
-    told = latest_round(deployment, project_id)
+    told = _tell_rounds(deployment, project_id, -1, None)
     while True:
         if not backend.running("serve") or not backend.running("worker"):
             raise DemoError(f"A process of the backend has ended; see {FOLDER}/backend/*.log")
-        latest = latest_round(deployment, project_id)
-        if latest and latest.state == RoundState.DONE and (told is None or latest.id != told.id):
-            console.print(_round_line(latest), highlight=False)
-            told = latest
+        told = _tell_rounds(deployment, project_id, told, console)
         time.sleep(0.5)
+
+
+def _tell_rounds(deployment: Deployment, project_id: int, told: int, to: Console | None) -> int:
+    """Print the rounds done since that with the id `told`; returns the id of the last one."""
+    with deployment.database.read() as session:
+        done = (Round.project_id == project_id) & (Round.state == RoundState.DONE) & (Round.id > told)
+        for row in session.scalars(select(Round).where(done).order_by(Round.id)):
+            if to is not None:
+                to.print(_round_line(row), highlight=False)
+            told = row.id
+    return told
 
 
 def _round_line(done: Round) -> str:
@@ -213,6 +221,7 @@ def _play(
         TextColumn("labels"),
         TimeElapsedColumn(),
     )
+    told = _tell_rounds(deployment, project_id, -1, None)
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("Annotating", total=count)
         for _ in range(count):
@@ -223,6 +232,7 @@ def _play(
             annotator.choose(task.id, CONTROL, IMAGE, [CLASSES[truth[task.id]]])
             progress.advance(bar)
             _let_round_run(deployment, project_id, progress, bar, backend)
+            told = _tell_rounds(deployment, project_id, told, progress.console)
     console.print(_comparison(deployment, label_studio, project_id, truth))
 
 
@@ -230,7 +240,6 @@ def _let_round_run(
     deployment: Deployment, project_id: int, progress: Progress, bar: TaskID, backend: BackendProcesses
 ) -> None:
     """Wait while a round is due or running: a person would be slower than it."""
-    before = latest_round(deployment, project_id)
     while True:
         with deployment.database.read() as session:
             project = session.get_one(Project, project_id)
@@ -245,8 +254,6 @@ def _let_round_run(
             progress.update(bar, description=f"Round {latest.number}: {latest.step}")
         time.sleep(0.1)
     progress.update(bar, description="Annotating")
-    if latest and before and latest.id != before.id and latest.state == RoundState.DONE:
-        progress.console.print(_round_line(latest), highlight=False)
 
 
 def _comparison(
