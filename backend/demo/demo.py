@@ -157,6 +157,7 @@ def _free_port(wanted: int, who: str) -> int:
 
 def _wait_for_first_window(deployment: Deployment, project_id: int, backend: BackendProcesses) -> None:
     deadline = time.monotonic() + FIRST_WINDOW_SECONDS
+    told = None
     while True:
         with deployment.database.read() as session:
             project = session.get_one(Project, project_id)
@@ -166,6 +167,9 @@ def _wait_for_first_window(deployment: Deployment, project_id: int, backend: Bac
         if not backend.running("worker") or time.monotonic() > deadline:
             error = (latest.error if latest else None) or backend.log_tail("worker")
             raise DemoError(f"The first round does not finish: {error}")
+        if latest and latest.error and latest.error != told:
+            console.print(f"The first round waits: {latest.error}", highlight=False)
+            told = latest.error
         time.sleep(0.2)
 
 

@@ -207,13 +207,24 @@ def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float
         nudge(project_id, TRY_AGAIN_SECONDS)
     except (DamagedWeights, DamagedEmbeddings, FileNotFoundError) as error:
         log.warning("project %d: the queue cannot be topped up: %s", project_id, error)
-        latest = latest_round(deployment, project_id)
-        if (
-            latest and latest.state == RoundState.DONE
-        ):  # otherwise one that mends it is under way, or has failed
-            with deployment.database.write() as session:
-                session.add(Event(project_id=project_id, action=DAMAGED, task_ids=[]))
+        if _note_damage(deployment, project_id):
             nudge(project_id, 0)
+
+
+def _note_damage(deployment: Deployment, project_id: int) -> bool:
+    """Have a round make the model anew; whether it is news, for one that does may be due or under way already."""
+    latest = latest_round(deployment, project_id)
+    if latest is None or latest.state != RoundState.DONE:
+        return False
+    with deployment.database.write() as session:
+        covered = select(Project.synced_event).where(Project.id == project_id).scalar_subquery()
+        noted = select(Event.id).where(
+            Event.project_id == project_id, Event.action == DAMAGED, Event.id > covered
+        )
+        if session.scalar(noted.limit(1)) is not None:
+            return False
+        session.add(Event(project_id=project_id, action=DAMAGED, task_ids=[]))
+    return True
 
 
 def _create_huey(deployment: Deployment) -> Huey:
