@@ -1,7 +1,8 @@
 # One image for the server and the worker: `active-learning serve` and `active-learning worker`.
 FROM python:3.12-slim
 
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MODEL_DIR=/data HF_HOME=/data/hub
+# Training leaves much memory with the allocator's arenas, one a thread, unless there are few of them.
+ENV PYTHONUNBUFFERED=1 MALLOC_ARENA_MAX=2 MODEL_DIR=/data HF_HOME=/data/hub
 
 WORKDIR /app
 RUN pip install --no-cache-dir uv
@@ -9,7 +10,7 @@ COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY backend backend
 COPY strategies strategies
 # The lock file constrains; only what the package itself needs goes in.
-RUN uv pip install --system --no-cache --constraint requirements.lock .
+RUN uv pip install --system --no-cache --compile-bytecode --constraint requirements.lock .
 
 RUN useradd --uid 10001 --create-home active-learning && mkdir /data && chown active-learning /data
 USER active-learning

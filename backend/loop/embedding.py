@@ -35,6 +35,8 @@ LOADERS = 8
 # An embedder trained on a handful of images is trained again when the pool has grown to the next of these.
 POOL_SIZES = (32, 128, 512)
 
+EMBEDDERS_KEPT = 8  # in memory, the last used ones
+
 _loaded: dict[tuple[str, Path], Embedder] = {}
 _loading = threading.Lock()
 
@@ -65,11 +67,14 @@ def embedder_of(deployment: Deployment, learned: Round) -> Embedder:
 
 
 def _load(name: str, folder: Path, sample: Callable[[], Sequence[Image]]) -> Embedder:
-    """Load an embedder once in a process."""
+    """Load an embedder once in a process, as long as it is in use."""
+    key = (name, folder)
     with _loading:
-        if (name, folder) not in _loaded:
-            _loaded[name, folder] = load_embedder(name, folder, sample)
-        return _loaded[name, folder]
+        embedder = _loaded.pop(key, None) or load_embedder(name, folder, sample)
+        _loaded[key] = embedder  # at the end: the last used
+        if len(_loaded) > EMBEDDERS_KEPT:
+            del _loaded[next(iter(_loaded))]
+        return embedder
 
 
 def _sample(deployment: Deployment, project_id: int) -> list[Image]:

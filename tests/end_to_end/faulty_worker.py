@@ -10,13 +10,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
 from backend import cli
 from backend.labelstudio.client import LabelStudio
-from backend.loop import publishing
+from backend.loop import embedding, publishing
 from backend.loop import round as rounds
 from backend.loop.steps import STEPS
 from backend.store import leases
@@ -118,6 +122,18 @@ class Accidents:
             os.kill(os.getpid(), signal.SIGKILL if deed == "kill" else signal.SIGSTOP)
 
 
+class Pixels:
+    """Embeds an image as its pixels: training a network for each project would take longer than all the rest."""
+
+    name, dimension, size = "pixels", 256, 16
+
+    def embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """(images, 256), each row of length 1."""
+        pixels = np.stack([np.asarray(image.convert("L").resize((16, 16)), np.float32) for image in images])
+        flat = pixels.reshape(len(images), -1) + 1
+        return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+
 def arm(accidents: Accidents) -> None:
     """Put the moments into this process."""
     for name, step in list(STEPS.items()):
@@ -130,6 +146,7 @@ def arm(accidents: Accidents) -> None:
         (os, "fsync"),
     ):
         setattr(owner, name, accidents.wrap(name, getattr(owner, name)))
+    embedding.load_embedder = lambda *_: Pixels()
     publishing.IMPORT_CHUNK = IMPORT_CHUNK
     rounds.FIRST_WAIT, rounds.LONGEST_WAIT = FIRST_WAIT, LONGEST_WAIT
     leases.lease.__wrapped__.__defaults__ = (LEASE_SECONDS,)  # type: ignore[attr-defined]
