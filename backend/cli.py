@@ -55,7 +55,7 @@ def status(
     project: Annotated[int | None, typer.Option("--project", help="Only this project.")] = None,
 ) -> None:
     """Tell what the loop is doing and why the queue is as it is."""
-    with _failures(), _deployment() as deployment:
+    with _failures(), _deployment(patience=5) as deployment:  # a person waits for it
         with deployment.database.read() as session:
             query = select(Project).order_by(Project.id)
             projects = list(session.scalars(query if project is None else query.where(Project.id == project)))
@@ -118,8 +118,8 @@ def worker() -> None:
 
 
 @contextmanager
-def _deployment() -> Iterator[Deployment]:
-    deployment = Deployment(Settings())
+def _deployment(patience: float = 60) -> Iterator[Deployment]:
+    deployment = Deployment(Settings(), patience)
     deployment.prepare()
     yield deployment
 

@@ -14,9 +14,13 @@ from backend.store.embeddings import EmbeddingStore
 
 @dataclass(frozen=True)
 class Deployment:
-    """The settings and, made when first used, the connections that they describe."""
+    """The settings and, made when first used, the connections that they describe.
+
+    patience: seconds that Label Studio may take for an answer.
+    """
 
     settings: Settings
+    patience: float = 60
 
     @cached_property
     def database(self) -> Database:
@@ -27,7 +31,9 @@ class Deployment:
     def label_studio(self) -> LabelStudio:
         """Label Studio's API."""
         return LabelStudio(
-            self.settings.label_studio_url, self.settings.label_studio_api_key.get_secret_value()
+            self.settings.label_studio_url,
+            self.settings.label_studio_api_key.get_secret_value(),
+            timeout=self.patience,
         )
 
     @cached_property

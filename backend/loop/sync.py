@@ -196,12 +196,10 @@ def _draw_audit_again(deployment: Deployment, project: Project, share: float) ->
             session.scalars(select(Task.id).where(Task.project_id == project.id, Task.target.is_(None)))
         )
     draws = random_order(project.id, ids)
-    with deployment.database.write() as session:
-        for start in range(0, len(ids), CHUNK):
-            drawn = [
-                {"project_id": project.id, "id": task_id, "audit": bool(draw < share)}
-                for task_id, draw in zip(
-                    ids[start : start + CHUNK], draws[start : start + CHUNK], strict=True
-                )
-            ]
+    for start in range(
+        0, len(ids), CHUNK
+    ):  # a transaction each, so that webhooks need not wait for a large pool
+        chunk = zip(ids[start : start + CHUNK], draws[start : start + CHUNK], strict=True)
+        drawn = [{"project_id": project.id, "id": i, "audit": bool(draw < share)} for i, draw in chunk]
+        with deployment.database.write() as session:
             session.execute(update(Task), drawn)
