@@ -7,7 +7,8 @@ turned), and measures
 - from `connect` to the first published window;
 - from the annotation that makes a round due to the flipped queue, by step. A step's bound is what Label Studio needs
   for the same requests, sent bare, or the same computation alone: fitting the heads; one pass over the embeddings;
-- opening a task outside the window, which shows its prediction.
+- opening a task outside the window, which shows its prediction;
+- answering a webhook, idle and while a round trains (Label Studio gives up after 1 s).
 Timings of one run on one machine; compare the ratios.
 """
 
@@ -36,6 +37,7 @@ from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import read_labeling_config
 from backend.loop import learning
 from backend.loop.connection import connect
+from backend.loop.events import SECRET_HEADER
 from backend.loop.jobs import Jobs
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings, Settings
@@ -126,6 +128,7 @@ def measure(
         flip = one_round(deployment, annotator, project_id, truth)
     print_steps(deployment, project_id, flip)
     open_outside(deployment, server, project_id)
+    acknowledge(deployment, project_id)
 
 
 def one_round(deployment: Deployment, annotator: Annotator, project_id: int, truth: dict[int, str]) -> float:
@@ -257,6 +260,31 @@ def open_outside(deployment: Deployment, server: LabelStudioServer, project_id: 
         f"Opening a task outside the window: first {times[0]:.2f} s, then median "
         f"{statistics.median(times[1:]):.2f} s (goal: 0.5 s); without asking us, {statistics.median(again):.2f} s."
     )
+
+
+def acknowledge(deployment: Deployment, project_id: int) -> None:
+    """Send webhooks one after the other, first idle, then while rounds run."""
+    wait_until(lambda: is_idle(deployment, project_id), 300)
+    with deployment.database.read() as session:
+        secret = session.get_one(Project, project_id).webhook_secret
+    with httpx.Client(base_url=deployment.settings.backend_url, headers={SECRET_HEADER: secret}) as client:
+
+        def send(action: str) -> float:
+            body = {"action": action, "project": {"id": project_id}, "task": {"id": 0}, "annotation": {}}
+            return seconds_of(lambda: client.post("/webhook", json=body).raise_for_status(), 1) * 1_000
+
+        idle = [send("SOMETHING_ELSE") for _ in range(100)]
+        training = []
+        for _ in range(5):
+            send("START_TRAINING")
+            wait_until(lambda: not is_idle(deployment, project_id), 60, pause=0.01)
+            while not is_idle(deployment, project_id):
+                training.append(send("ANNOTATION_UPDATED"))
+    for name, times in (("idle, nothing to record", idle), ("recorded while rounds run", training)):
+        median, late = statistics.median(times), statistics.quantiles(times, n=100)[98]
+        console.print(
+            f"Webhook answered, {name}: median {median:.1f} ms, 99th percentile {late:.1f} ms, {len(times)} sent"
+        )
 
 
 def seconds_of(action: Callable[[], Any], repeat: int = 3) -> float:
