@@ -42,7 +42,7 @@ def digits_config(classes: Sequence[str] = tuple("0123456789"), **settings: obje
     attributes = "".join(f' model_{name}="{value}"' for name, value in settings.items())
     choices = "".join(f'<Choice value="{name}"/>' for name in classes)
     return (
-        f'<View><Image name="image" value="$image"/><Choices name="digit" toName="image"{attributes}>'
+        f'<View><Image name="image" value="$image" maxWidth="300px"/><Choices name="digit" toName="image"{attributes}>'
         f"{choices}</Choices></View>"
     )
 

@@ -1,4 +1,4 @@
-"""A hub on this machine's own loopback stands where huggingface.co does; the weights it serves are random."""
+"""A hub on this machine's own loopback stands in for the real one; the weights it serves are random."""
 
 import logging
 import socket
