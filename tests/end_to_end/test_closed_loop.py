@@ -185,3 +185,33 @@ def test_predictions_are_shown_and_carry_their_confidence(
     region = prediction["result"][0]
     assert region["value"]["choices"][0] in "0123456789"
     assert 0 < region["score"] <= 1
+
+
+def test_multiple_choice_learns_each_class_and_none_of_them(
+    loop: RunningLoop, make_project: Callable[..., DigitsProject]
+) -> None:
+    config = digits_config(("even", "small"), **FAST).replace("<Choices ", '<Choices choice="multiple" ')
+    project = make_project(30, label_config=config)
+    loop.connect(project.id)
+    loop.wait_for_round(project.id, 0)
+    annotator = loop.annotator(project.id)
+    truth = {
+        task_id: [name for name, holds in (("even", digit % 2 == 0), ("small", digit < 5)) if holds]
+        for task_id, digit in project.digits.items()
+    }
+    for number in range(2):
+        for task_id in loop.queue(project.id)[:8]:
+            asked = annotator.next_task()
+            assert asked is not None
+            assert asked.id == task_id
+            annotator.choose(task_id, "digit", "image", truth[task_id])
+        done = loop.wait_for_round(project.id, number + 1)
+    assert done.trained
+    known = loop.targets(project.id)
+    assert {task_id: sorted(votes) for task_id, votes in known.items()} == {
+        task_id: truth[task_id] for task_id in known
+    }
+    assert any(not votes for votes in known.values())
+    predicted = [loop.predicted_choice(project.id, task_id) for task_id in loop.queue(project.id)]
+    assert {name for choices in predicted for name in choices} <= {"even", "small"}
+    assert any(choices for choices in predicted)
