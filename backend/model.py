@@ -6,7 +6,6 @@ rounds, as always. That server hands on fewer of Label Studio's events than ours
 the worker finds such changes within a minute.
 """
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -17,10 +16,10 @@ from label_studio_ml.model import LabelStudioMLBase
 
 from backend.deployment import Deployment
 from backend.loop import events
-from backend.loop.connection import setup_called
-from backend.loop.jobs import Jobs, project_settings
+from backend.loop.jobs import Jobs
 from backend.loop.prediction import NO_MODEL_VERSION, answer
 from backend.loop.rounds import served_round
+from backend.protocol import SetupRequest, take_setup
 from backend.settings import Settings
 
 
@@ -38,19 +37,8 @@ class ActiveLearning(LabelStudioMLBase):  # type: ignore[misc]
     def setup(self) -> None:
         """Called by that server on every request: keep the version that it answers with up to date."""
         if has_request_context() and request.path == "/setup":
-            body = request.get_json()
-            _, _, created = str(body["project"]).partition(".")
-            extra_params = body.get("extra_params") or {}
-            version, has_work = setup_called(
-                _jobs().deployment,
-                int(self.project_id),
-                int(created.partition(".")[0] or 0),
-                body["schema"],
-                json.loads(extra_params) if isinstance(extra_params, str) else extra_params,
-                backend_url=request.url_root.rstrip("/"),
-            )
-            if has_work:
-                _jobs().nudge(int(self.project_id))
+            body = SetupRequest.model_validate(request.get_json())
+            version = take_setup(_jobs(), body, request.url_root)
         else:
             served = served_round(_jobs().deployment, int(self.project_id)) if self.project_id else None
             version = served.version if served else NO_MODEL_VERSION
@@ -74,9 +62,5 @@ class ActiveLearning(LabelStudioMLBase):  # type: ignore[misc]
         trusted = event == events.START_TRAINING or server.BASIC_AUTH is not None
         if not trusted and not events.secret_matches(database, project_id, given):
             return {"status": "refused: the webhook lacks the secret of its project"}
-        if not events.record(database, event, project_id, data):
-            return {"status": "ignored"}
-        settings = project_settings(_jobs().deployment, project_id)
-        at_once = event == events.START_TRAINING or settings is None
-        _jobs().nudge(project_id, 0 if at_once or settings is None else settings.debounce_seconds)
-        return {"status": "recorded"}
+        recorded = _jobs().take_event(event, project_id, data)
+        return {"status": "recorded" if recorded else "ignored"}

@@ -20,7 +20,7 @@ from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig
 from backend.loop import events
 from backend.loop.connection import setup_called
-from backend.loop.jobs import Jobs, project_settings
+from backend.loop.jobs import Jobs
 from backend.loop.prediction import answer
 from backend.settings import InvalidSettings
 from backend.store.tables import Project, ProjectState, Round, RoundState
@@ -146,17 +146,21 @@ def setup() -> Response:
             "Account & Settings and restart the backend with it"
         )
     _ = jobs.deployment.label_studio  # refuses a key that cannot be one; sends nothing
+    return jsonify({"model_version": take_setup(jobs, body, request.url_root)})
+
+
+def take_setup(jobs: Jobs, body: SetupRequest, url: str) -> str:
+    """Note what /setup says, and nudge a worker where there is work; returns the model version that is served.
+
+    url: under which Label Studio called us.
+    """
+    project, backend_url = body.project, url.rstrip("/")
     version, has_work = setup_called(
-        jobs.deployment,
-        body.project.id,
-        body.project.created,
-        body.label_config,
-        body.extra_params,
-        backend_url=request.url_root.rstrip("/"),
+        jobs.deployment, project.id, project.created, body.label_config, body.extra_params, backend_url
     )
     if has_work:
-        jobs.nudge(body.project.id)
-    return jsonify({"model_version": version})
+        jobs.nudge(project.id)
+    return version
 
 
 @routes.post("/predict")
@@ -179,11 +183,7 @@ def webhook() -> tuple[Response, int]:
         given = request.headers.get(events.SECRET_HEADER)
         if not events.secret_matches(jobs.deployment.database, body.project.id, given):
             raise Refused("The webhook lacks the secret of its project: run `active-learning connect`", 401)
-    recorded = events.record(jobs.deployment.database, body.action, body.project.id, body.model_dump())
-    if recorded:
-        settings = project_settings(jobs.deployment, body.project.id)
-        at_once = body.action == events.START_TRAINING or settings is None
-        jobs.nudge(body.project.id, 0 if at_once or settings is None else settings.debounce_seconds)
+    recorded = jobs.take_event(body.action, body.project.id, body.model_dump())
     return jsonify({"status": "recorded" if recorded else "ignored"}), 200
 
 

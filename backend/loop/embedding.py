@@ -20,6 +20,7 @@ from backend.engine.local import map_images
 from backend.labelstudio.media import MediaError
 from backend.learners.embedding import Embedder, load_embedder
 from backend.loop.audit import random_order
+from backend.loop.rounds import latest_round
 from backend.settings import LoopSettings
 from backend.store.leases import HeldLease, lease
 from backend.store.tables import Project, ProjectState, Round, Task
@@ -141,10 +142,7 @@ def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) 
 
 def images_to_embed(deployment: Deployment, project_id: int) -> int:
     """How many images lack the embedding that the newest round works with."""
-    with deployment.database.read() as session:
-        latest = session.scalar(
-            select(Round).where(Round.project_id == project_id).order_by(Round.id.desc()).limit(1)
-        )
+    latest = latest_round(deployment, project_id)
     embedder = latest.facts.get("embedder") if latest else None
     if embedder is None:
         return 0

@@ -6,7 +6,7 @@ A nudge that is lost is made good within a minute by `reconcile`; one that comes
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from huey import RedisHuey, SqliteHuey, crontab
@@ -20,7 +20,7 @@ from backend.labelstudio.media import MediaUnavailable
 from backend.learners.weights import DamagedWeights
 from backend.loop.connection import ConnectingElsewhere, NotConnected, connect
 from backend.loop.embedding import embed_pool, images_to_embed
-from backend.loop.events import DAMAGED
+from backend.loop.events import DAMAGED, START_TRAINING, record
 from backend.loop.publishing import NotStored, top_up
 from backend.loop.reconciliation import notice_missed_changes
 from backend.loop.round import pause_until_due, run_round
@@ -67,6 +67,15 @@ class Jobs:
             log.exception(
                 "project %d: no worker could be nudged; one looks by itself within a minute", project_id
             )
+
+    def take_event(self, action: str, project_id: int, payload: Mapping[str, Any]) -> bool:
+        """Commit an event from Label Studio and nudge a worker; returns whether it called for work."""
+        if not record(self.deployment.database, action, project_id, payload):
+            return False
+        settings = project_settings(self.deployment, project_id)
+        at_once = action == START_TRAINING or settings is None
+        self.nudge(project_id, 0 if at_once or settings is None else settings.debounce_seconds)
+        return True
 
     def reconcile(self) -> None:
         """Look for what Label Studio changed without telling us, and nudge every project."""
