@@ -18,7 +18,7 @@ from sqlalchemy import func, select, update
 from backend.deployment import Deployment
 from backend.engine.local import map_images
 from backend.labelstudio.media import MediaError
-from backend.learners.embedding import Embedder, load_embedder
+from backend.learners.embedding import SELF_SUPERVISED, Embedder, load_embedder
 from backend.loop.audit import random_order
 from backend.loop.rounds import latest_round
 from backend.settings import LoopSettings
@@ -42,14 +42,16 @@ _loaded: dict[tuple[str, Path], Embedder] = {}
 _loading = threading.Lock()
 
 
-def embedder_for(deployment: Deployment, project_id: int, settings: LoopSettings) -> Embedder:
+def embedder_for(deployment: Deployment, project_id: int, settings: LoopSettings, folder: str) -> Embedder:
     """The embedder that a project's images are to be embedded with; trained now where it has to be.
+
+    folder: see `embedder_folder`.
 
     Raises:
         BackboneUnavailable: the named backbone can be had neither from the hub's cache nor from the hub.
     """
-    folder = deployment.project_folder(project_id) / embedder_folder(deployment, project_id)
-    return _load(settings.embedding, folder, lambda: _sample(deployment, project_id))
+    path = deployment.project_folder(project_id) / folder
+    return _load(settings.embedding, path, lambda: _sample(deployment, project_id))
 
 
 def embedder_folder(deployment: Deployment, project_id: int) -> str:
@@ -63,7 +65,7 @@ def embedder_folder(deployment: Deployment, project_id: int) -> str:
 def embedder_of(deployment: Deployment, learned: Round) -> Embedder:
     """The embedder whose embeddings the learner of a round was trained on."""
     name, folder = learned.facts["embedder"], Path(learned.facts["embedder_folder"])
-    name = "self-supervised" if name.startswith("self-supervised") else name
+    name = SELF_SUPERVISED if name.startswith(SELF_SUPERVISED) else name
     return _load(name, deployment.project_folder(learned.project_id) / folder, list)
 
 
@@ -100,7 +102,7 @@ def embed_for_round(
     if not _missing(deployment, project_id, None).size:
         return {"embedder": None, "embedder_folder": None, "to_embed": 0}  # no image to train one on either
     folder = embedder_folder(deployment, project_id)
-    embedder = embedder_for(deployment, project_id, settings)
+    embedder = embedder_for(deployment, project_id, settings, folder)
     chosen = Task.project_id == project_id
     with deployment.database.read() as session:
         labeled = set(session.scalars(select(Task.id).where(chosen, Task.target.is_not(None))))
@@ -128,7 +130,8 @@ def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) 
     with lease(deployment.database, f"embed:{project_id}") as held:
         if held is None:
             return False
-        embedder = embedder_for(deployment, project_id, settings)
+        folder = embedder_folder(deployment, project_id)
+        embedder = embedder_for(deployment, project_id, settings, folder)
         tried: set[int] = set()  # an image whose host is down for the moment is left for later
         while True:
             with deployment.database.read() as session:

@@ -158,5 +158,5 @@ def _published_ranks(deployment: Deployment, learned: Round, task_ids: Sequence[
 
 @lru_cache(maxsize=32)
 def _committee(folder: Path) -> HeadCommittee:
-    """A learner, loaded once in a process; a version is never trained twice."""
+    """A learner, loaded once in a process; a version that is served is not trained again."""
     return HeadCommittee.load(folder)
