@@ -27,7 +27,7 @@ def loop(
     running = RunningLoop.on(label_studio, tmp_path / "backend")
     folder = tmp_path / "served"
     create = [str(BIN / "label-studio-ml"), "create", str(folder), "--script", f"{ADAPTER}:ActiveLearning"]
-    subprocess.run(create, check=True, capture_output=True)
+    subprocess.run(create, check=True, capture_output=True, cwd=tmp_path)  # it leaves a cache there
     port = str(running.deployment.settings.port)
     program = {
         "start": [str(BIN / "label-studio-ml"), "start", str(folder), "--port", port],
