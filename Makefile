@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS_INSTALLED := $(VENV)/.installed-peers
 UV := $(BIN)/python -m uv
 # Where this is set, every start compiles torch's thousands of modules again, for many seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -14,7 +15,7 @@ demo: $(INSTALLED)
 	@exec $(BIN)/active-learning demo $(if $(ANNOTATE),--annotate $(ANNOTATE))
 
 ## Linters, types and all tests. TESTS=tests/strategies runs a part.
-test: lint
+test: lint $(PEERS_INSTALLED)
 	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(INSTALLED)
@@ -35,10 +36,17 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
+$(PEERS_INSTALLED): requirements-peers.lock $(INSTALLED)
+	@echo "Installing the selection libraries that the tests compare with."
+	$(UV) pip install --quiet --python $(BIN)/python -r requirements-peers.lock
+	@touch $@
+
 ## Pin what pyproject.toml asks for.
 lock: $(INSTALLED)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group test --no-header --no-annotate \
 	  --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --group peers --no-header --no-annotate \
+	  --no-emit-index-url --upgrade -c requirements.lock -o requirements-peers.lock
 
 ## The label-studio-ml server at a known commit, for backend/model.py. Its own requirements pin another SDK.
 LABEL_STUDIO_ML ?= git+https://github.com/HumanSignal/label-studio-ml-backend@d02cedf35d0e5d21f2f437c120174c62f66bf57a

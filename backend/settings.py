@@ -75,7 +75,7 @@ class LoopSettings(BaseModel):
         default={"filter_then_diversify": {"filter": "margin", "diversify": "k_center_greedy"}},
         description="What to label next, once a learner can be trained",
     )
-    cold_start_strategy: Any = Field("typicality", description="What to label next while there is no learner")
+    cold_start_strategy: Any = Field("typiclust", description="What to label next while there is no learner")
     embedding: str = Field("auto", description='"auto", a timm model name, or "self-supervised"')
     members: int = Field(8, ge=2, le=32, description="Learners in the committee")
     minimum_labels: int = Field(

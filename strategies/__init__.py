@@ -5,10 +5,12 @@ from strategies.combination import FilterThenDiversify, Mixture
 from strategies.committee import Bald, VoteEntropy
 from strategies.density import InformationDensity
 from strategies.diversity import KCenterGreedy
-from strategies.protocol import Need, Pool, Ranking, Strategy
+from strategies.pool import Need, Pool, Units, Validation
+from strategies.protocol import Ranking, Strategy
+from strategies.registry import strategy, strategy_names
 from strategies.scored import ScoredStrategy
-from strategies.spec import InvalidStrategy, strategy, strategy_names
-from strategies.typicality import Typicality
+from strategies.spec import InvalidSpec
+from strategies.typiclust import TypiClust
 from strategies.uncertainty import Entropy, LeastConfidence, Margin
 
 __all__ = [
@@ -16,7 +18,7 @@ __all__ = [
     "Entropy",
     "FilterThenDiversify",
     "InformationDensity",
-    "InvalidStrategy",
+    "InvalidSpec",
     "KCenterGreedy",
     "LeastConfidence",
     "Margin",
@@ -27,7 +29,9 @@ __all__ = [
     "Ranking",
     "ScoredStrategy",
     "Strategy",
-    "Typicality",
+    "TypiClust",
+    "Units",
+    "Validation",
     "VoteEntropy",
     "strategy",
     "strategy_names",

@@ -5,12 +5,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from strategies.protocol import Need, Pool, Ranking, check_request
+from strategies.ordering import by_content
+from strategies.pool import Need, Pool
+from strategies.protocol import Ranking, check_request
 
 
 @dataclass(frozen=True)
 class Random:
-    """Images drawn uniformly without replacement, by index: a shuffled pool gives other images."""
+    """Images drawn uniformly without replacement."""
 
     name = "random"
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -18,6 +20,7 @@ class Random:
     def rank(self, pool: Pool, size: int, *, batch_size: int, seed: int) -> Ranking:
         """The images with the highest of uniform random scores."""
         check_request(size, batch_size)
-        scores = np.random.default_rng(seed).random(pool.size)
+        scores = np.empty(pool.size)
+        scores[by_content(pool)] = np.random.default_rng(seed).random(pool.size)
         indices = np.argsort(-scores, kind="stable")[:size]
         return Ranking(indices, scores[indices], ("chosen at random",) * len(indices))

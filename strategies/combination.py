@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from strategies.diversity import KCenterGreedy
-from strategies.protocol import Floats, Indices, Need, Pool, Ranking, Strategy, check_request
+from strategies.pool import Floats, Indices, Need, Pool
+from strategies.protocol import Ranking, Strategy, check_request
 from strategies.uncertainty import Margin
 
 

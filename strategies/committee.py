@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.protocol import Floats, Need, Pool, Scores
+from strategies.pool import Floats, Need, Pool, Scores
 from strategies.scored import ScoredStrategy
 from strategies.uncertainty import entropy
 

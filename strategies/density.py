@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from strategies.distances import BLOCK
-from strategies.protocol import Floats, Need, Pool, Scores
+from strategies.pool import Floats, Need, Pool, Scores
 from strategies.scored import ScoredStrategy
 from strategies.uncertainty import Entropy
 

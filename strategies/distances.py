@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from strategies.protocol import Floats
+from strategies.pool import Floats
 
 BLOCK = 2048  # rows; with 384 dimensions 6 MB, which stays in a processor's cache
 

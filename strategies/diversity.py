@@ -8,7 +8,8 @@ from torch import Tensor
 
 from strategies.distances import BLOCK, Rows, Space, on_device, squared_distances
 from strategies.ordering import fingerprints, highest
-from strategies.protocol import Indices, Need, Pool, Ranking, Scores, check_request
+from strategies.pool import Indices, Need, Pool, Scores
+from strategies.protocol import Ranking, check_request
 
 
 @dataclass(frozen=True)

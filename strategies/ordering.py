@@ -4,12 +4,15 @@ Images with the same score are ordered by a hash of their content, all that the 
 shuffled pool gives the same images in the same order; only images that are alike in everything go by index.
 """
 
+from zlib import crc32
+
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.protocol import Floats, Indices, Pool, Scores
+from strategies.pool import Floats, Indices, Pool, Scores
 
 _BLOCK = 8192
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # any odd number
 
 
 def highest(pool: Pool, scores: Scores, size: int) -> Indices:
@@ -33,12 +36,22 @@ def highest(pool: Pool, scores: Scores, size: int) -> Indices:
 def fingerprints(pool: Pool, indices: Indices) -> NDArray[np.uint64]:
     """A hash of the content of each image at `indices`, the same in every process and on every machine."""
     hashes = np.zeros(len(indices), dtype=np.uint64)
-    if pool.embeddings is not None:
-        hashes += _hash_rows(pool.embeddings, indices)
+    rows = pool.features if pool.embeddings is None else pool.embeddings
+    if rows is not None:
+        hashes += _hash_rows(rows, indices)
     for member in pool.committee if pool.committee is not None else ():
-        hashes *= np.uint64(0x9E3779B97F4A7C15)  # any odd number: the order of the members counts
+        hashes *= _ODD  # the order of the members counts
         hashes += _hash_rows(member, indices)
+    for name in sorted(pool.groups):
+        values, inverse = np.unique(pool.group(name)[indices], return_inverse=True)
+        hashes *= _ODD
+        hashes += np.array([crc32(value.encode()) for value in values], dtype=np.uint64)[inverse]
     return hashes
+
+
+def by_content(pool: Pool) -> Indices:
+    """(pool.size,) all positions in an order that does not depend on the pool's: where randomness is dealt out."""
+    return highest(pool, np.zeros(pool.size), pool.size)
 
 
 def _hash_rows(rows: Floats, indices: Indices) -> NDArray[np.uint64]:

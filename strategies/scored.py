@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from strategies.ordering import highest
-from strategies.protocol import Need, Pool, Ranking, Scores, check_request
+from strategies.pool import Need, Pool, Scores
+from strategies.protocol import Ranking, check_request
 
 
 class ScoredStrategy(ABC):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from strategies.protocol import Need, Pool, Scores
+from strategies.pool import Need, Pool, Scores
 from strategies.scored import ScoredStrategy
 
 

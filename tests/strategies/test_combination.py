@@ -11,7 +11,7 @@ from strategies import (
     Need,
     Pool,
     Random,
-    Typicality,
+    TypiClust,
 )
 
 
@@ -83,7 +83,7 @@ def test_mixture_keeps_to_its_shares_all_along() -> None:
 
 def test_mixture_never_repeats_and_can_take_all() -> None:
     pool = line([0.1, 0.2, 0.3], [1, 2, 3])
-    ranking = Mixture((Margin(), LeastConfidence(), Typicality()), (1, 1, 1)).rank(
+    ranking = Mixture((Margin(), LeastConfidence(), TypiClust()), (1, 1, 1)).rank(
         pool, 9, batch_size=2, seed=0
     )
     assert sorted(ranking.indices.tolist()) == [0, 1, 2]

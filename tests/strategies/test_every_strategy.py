@@ -5,18 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies import Pool, Ranking, Strategy, strategy, strategy_names
+from strategies import Pool, Ranking, Strategy, Units, Validation, strategy, strategy_names
 
 SPECS = [
     *(name for name in strategy_names() if name != "mixture"),
     "{information_density: {uncertainty: bald, beta: 0.5}}",
-    "{filter_then_diversify: {filter: vote_entropy, diversify: typicality, keep: 2}}",
+    "{filter_then_diversify: {filter: vote_entropy, diversify: typiclust, keep: 2}}",
     "{mixture: {strategies: [margin, k_center_greedy], shares: [2, 1]}}",
 ]
 by_spec = pytest.mark.parametrize("strategy", [strategy(spec) for spec in SPECS], ids=SPECS)
-by_content = pytest.mark.parametrize(
-    "strategy", [strategy(s) for s in SPECS if s != "random"], ids=lambda s: s.name
-)
 
 
 @st.composite
@@ -27,13 +24,31 @@ def pools(draw: st.DrawFn) -> Pool:
     values = draw(st.integers(1, 5))
     votes = rng.integers(1, 1 + values, size=(3, size, classes)).astype(float)
     multi_label = draw(st.booleans())
+    embeddings = rng.integers(-values, 1 + values, size=(size, 3))
+    labeled, validated, units = draw(st.integers(0, 4)), draw(st.integers(0, 4)), draw(st.integers(0, 9))
+    unit_votes = rng.integers(1, 1 + values, size=(3, units, classes)).astype(float)
     return Pool(
         size,
-        committee=votes / (values if multi_label else votes.sum(axis=2, keepdims=True)),
-        embeddings=rng.integers(-values, 1 + values, size=(size, 3)),
-        labeled_embeddings=rng.integers(-values, 1 + values, size=(draw(st.integers(0, 4)), 3)),
+        committee=_probabilities(votes, multi_label, values),
+        embeddings=embeddings,
+        labeled_embeddings=rng.integers(-values, 1 + values, size=(labeled, 3)),
+        features=embeddings,
+        labeled_targets=np.eye(classes)[rng.integers(classes, size=labeled)],
+        validation=Validation(
+            rng.integers(-values, 1 + values, size=(validated, 3)), rng.random(validated) < 0.5
+        ),
+        units=Units(
+            Pool(units, committee=_probabilities(unit_votes, multi_label, values), multi_label=multi_label),
+            rng.integers(size, size=units),
+        ),
+        groups={"weather": np.array(["rain", "sun"])[embeddings[:, 0] % 2]},
+        labeled_groups={"weather": np.array(["rain", "snow"])[rng.integers(2, size=labeled)]},
         multi_label=multi_label,
     )
+
+
+def _probabilities(votes: np.ndarray, multi_label: bool, values: int) -> np.ndarray:
+    return votes / (values if multi_label else votes.sum(axis=2, keepdims=True))
 
 
 def contents(pool: Pool, ranking: Ranking) -> list[bytes]:
@@ -57,7 +72,7 @@ def test_a_ranking_is_of_different_images_with_scores_and_reasons(
     assert all(ranking.reasons)
 
 
-@by_content
+@by_spec
 @settings(deadline=None, max_examples=30)
 @given(pool=pools(), batch_size=st.integers(1, 8), seed=st.integers(0, 99), data=st.data())
 def test_the_order_of_the_pool_does_not_matter(
@@ -72,11 +87,20 @@ def test_the_order_of_the_pool_does_not_matter(
 @by_spec
 def test_the_same_seed_gives_the_same_picks(strategy: Strategy) -> None:
     rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(300, 16))
     pool = Pool(
         300,
         committee=rng.dirichlet(np.ones(4), size=(5, 300)),
-        embeddings=rng.normal(size=(300, 16)),
+        embeddings=embeddings,
         labeled_embeddings=rng.normal(size=(10, 16)),
+        features=embeddings,
+        labeled_targets=np.eye(4)[rng.integers(4, size=10)],
+        validation=Validation(rng.normal(size=(40, 16)), rng.random(40) < 0.5),
+        units=Units(
+            Pool(500, committee=rng.dirichlet(np.ones(4), size=(5, 500))), rng.integers(300, size=500)
+        ),
+        groups={"weather": np.array(["rain", "sun"])[rng.integers(2, size=300)]},
+        labeled_groups={"weather": np.array(["rain", "snow"])[rng.integers(2, size=10)]},
     )
     one, other = (strategy.rank(pool, 60, batch_size=20, seed=7) for _ in range(2))
     assert one.indices.tolist() == other.indices.tolist()
@@ -87,7 +111,16 @@ def test_the_same_seed_gives_the_same_picks(strategy: Strategy) -> None:
 @by_spec
 def test_an_empty_pool(strategy: Strategy) -> None:
     empty = Pool(
-        0, committee=np.empty((2, 0, 3)), embeddings=np.empty((0, 3)), labeled_embeddings=np.ones((2, 3))
+        0,
+        committee=np.empty((2, 0, 3)),
+        embeddings=np.empty((0, 3)),
+        labeled_embeddings=np.ones((2, 3)),
+        features=np.empty((0, 3)),
+        labeled_targets=np.eye(3)[:2],
+        validation=Validation(np.ones((2, 3)), np.array([True, False])),
+        units=Units(Pool(0, committee=np.empty((2, 0, 3))), np.empty(0, np.int64)),
+        groups={"weather": np.empty(0, str)},
+        labeled_groups={"weather": np.array(["rain", "sun"])},
     )
     assert len(strategy.rank(empty, 5, batch_size=2, seed=0)) == 0
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from strategies.ordering import fingerprints, highest
-from strategies.protocol import Pool
+from strategies.pool import Pool
 
 
 def distinct(n: int) -> Pool:

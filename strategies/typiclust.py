@@ -1,4 +1,4 @@
-"""Typicality: with few or no labels, the images that stand for most of the pool."""
+"""TypiClust: with few or no labels, the images that stand for most of the pool."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from strategies.clustering import k_means
 from strategies.distances import Space, squared_distances
 from strategies.ordering import highest
-from strategies.protocol import Indices, Need, Pool, Ranking, Scores, check_request
+from strategies.pool import Indices, Need, Pool, Scores
+from strategies.protocol import Ranking, check_request
 
 _NEIGHBOURS = 20  # as in the paper
 _CLUSTERS = 500  # at most, as in the paper
@@ -18,7 +19,7 @@ _PAIRS = 2**22  # distances computed at once
 
 
 @dataclass(frozen=True)
-class Typicality:
+class TypiClust:
     """TypiClust: the most typical image of each large cluster without labels (Hacohen et al., ICML 2022).
 
     Labeled set and pool are clustered together, into as many clusters as there will be labels (at most 500).
@@ -29,7 +30,7 @@ class Typicality:
     that a long ranking takes few. A uniform sample of 10,000 images stands for a larger pool.
     """
 
-    name = "typicality"
+    name = "typiclust"
     needs = frozenset({Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS})
 
     def rank(self, pool: Pool, size: int, *, batch_size: int, seed: int) -> Ranking:

@@ -1,11 +1,11 @@
 import numpy as np
 
-from strategies import Pool, Ranking, Typicality
+from strategies import Pool, Ranking, TypiClust
 
 
 def rank(embeddings: np.ndarray, labeled: np.ndarray, size: int, batch_size: int) -> Ranking:
     pool = Pool(len(embeddings), embeddings=embeddings, labeled_embeddings=labeled)
-    return Typicality().rank(pool, size, batch_size=batch_size, seed=0)
+    return TypiClust().rank(pool, size, batch_size=batch_size, seed=0)
 
 
 def clouds(*sizes: int, seed: int = 0) -> np.ndarray:
