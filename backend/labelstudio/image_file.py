@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from io import BytesIO
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -23,22 +25,40 @@ def decode(data: bytes, *, max_pixels: int, at_least: int | None = None) -> Imag
         where that is large enough, in a fraction of the time.
     Raises BrokenImage.
     """
-    try:
-        image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise Image.DecompressionBombError
+    with _naming_what_is_wrong(max_pixels):
+        image = _opened(BytesIO(data), max_pixels)
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
         image.load()
         _turn_upright(image)
+    return _rgb(image)
+
+
+def look(file: IO[bytes], *, max_pixels: int) -> None:
+    """Raise BrokenImage where the first bytes tell already that this is no image, or too large a one."""
+    with _naming_what_is_wrong(max_pixels):
+        _opened(file, max_pixels)
+
+
+def _opened(file: IO[bytes], max_pixels: int) -> Image.Image:
+    """The image before its pixels are read."""
+    image: Image.Image = Image.open(file, formats=FORMATS)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise Image.DecompressionBombError
+    return image
+
+
+@contextlib.contextmanager
+def _naming_what_is_wrong(max_pixels: int) -> Iterator[None]:
+    try:
+        yield
     except UnidentifiedImageError:
         raise BrokenImage(f"is in no known format: give one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise BrokenImage(f"has more than {max_pixels:,} pixels: make it smaller") from None
     except Exception as error:  # decoders raise whatever broken bytes lead them to
         raise BrokenImage(f"is damaged ({type(error).__name__}): replace it") from None
-    return _rgb(image)
 
 
 def _turn_upright(image: Image.Image) -> None:

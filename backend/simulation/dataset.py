@@ -20,6 +20,7 @@ class Dataset:
     groups: for each metadata field its value for each image, (images,).
     test: (tests,) positions of the test split that comes with the data, or None.
     fingerprint: identity of the content, by which computed embeddings are found again.
+    broken: images that were left out, each with the sentence that says why.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Dataset:
     groups: Mapping[str, NDArray[np.str_]]
     test: NDArray[np.int64] | None
     fingerprint: str
+    broken: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
