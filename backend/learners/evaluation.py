@@ -83,14 +83,10 @@ def evaluate(
         raise ValueError("there is no task to evaluate on")
     p = np.clip(probabilities.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
     if multi_label:
-        predicted = probabilities >= 0.5
-        actual = np.where(targets == 0.5, predicted, targets > 0.5)
         log_loss = -np.mean(targets * np.log(p) + (1 - targets) * np.log(1 - p))
     else:
-        predicted = _one_hot(probabilities.argmax(axis=1), len(classes))
-        agrees = (predicted & (targets == targets.max(axis=1, keepdims=True))).any(axis=1, keepdims=True)
-        actual = np.where(agrees, predicted, _one_hot(targets.argmax(axis=1), len(classes)))
         log_loss = -np.mean((targets * np.log(p)).sum(axis=1))
+    predicted, actual = _compared(probabilities, targets, multi_label)
     correct, total = int((predicted == actual).all(axis=1).sum()), len(targets)
     counts = zip(classes, actual.sum(0), predicted.sum(0), (actual & predicted).sum(0), strict=True)
     return Evaluation(
@@ -101,6 +97,28 @@ def evaluate(
         log_loss=float(log_loss),
         classes=tuple(ClassCounts(name, int(a), int(p), int(c)) for name, a, p, c in counts),
     )
+
+
+def answered_right(
+    probabilities: NDArray[Any], targets: NDArray[Any], multi_label: bool
+) -> NDArray[np.bool_]:
+    """(n,) whether each of the predictions that `evaluate` compares is right."""
+    predicted, actual = _compared(probabilities, targets, multi_label)
+    right: NDArray[np.bool_] = (predicted == actual).all(axis=1)
+    return right
+
+
+def _compared(
+    probabilities: NDArray[Any], targets: NDArray[Any], multi_label: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(n, classes) which classes are predicted and which are true; a tied vote is true as it is predicted."""
+    if multi_label:
+        predicted = probabilities >= 0.5
+        return predicted, np.where(targets == 0.5, predicted, targets > 0.5)
+    classes = targets.shape[1]
+    predicted = _one_hot(probabilities.argmax(axis=1), classes)
+    agrees = (predicted & (targets == targets.max(axis=1, keepdims=True))).any(axis=1, keepdims=True)
+    return predicted, np.where(agrees, predicted, _one_hot(targets.argmax(axis=1), classes))
 
 
 def _one_hot(indices: NDArray[np.intp], classes: int) -> NDArray[np.bool_]:

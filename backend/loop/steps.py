@@ -132,7 +132,9 @@ def embed(run: RoundRun) -> None:
 def fit(run: RoundRun) -> None:
     """Train the committee, if there is enough to learn from."""
     training, _ = run.labeled
-    missing = learning.why_untrainable(training, run.control, run.settings)
+    missing = learning.why_untrainable(
+        training.targets, run.settings.minimum_labels, multi_label=run.control.multiple
+    )
     run.note_facts(training=len(training.task_ids), cold_start=missing)
     if missing is None:
         committee = learning.fit(training, run.control, run.settings, seed=run.current.number)
