@@ -5,16 +5,23 @@ from strategies.combination import FilterThenDiversify, Mixture
 from strategies.committee import Bald, VoteEntropy
 from strategies.density import InformationDensity
 from strategies.diversity import KCenterGreedy
+from strategies.domain import ActiveAdversarialDomainAdaptation, Discriminative
 from strategies.pool import Need, Pool, Units, Validation
 from strategies.protocol import Ranking, Strategy
+from strategies.regions import Regions
 from strategies.registry import strategy, strategy_names
 from strategies.scored import ScoredStrategy
 from strategies.spec import InvalidSpec
+from strategies.transfer import ActiveTransferLearning, Atlas
 from strategies.typiclust import TypiClust
 from strategies.uncertainty import Entropy, LeastConfidence, Margin
 
 __all__ = [
+    "ActiveAdversarialDomainAdaptation",
+    "ActiveTransferLearning",
+    "Atlas",
     "Bald",
+    "Discriminative",
     "Entropy",
     "FilterThenDiversify",
     "InformationDensity",
@@ -27,6 +34,7 @@ __all__ = [
     "Pool",
     "Random",
     "Ranking",
+    "Regions",
     "ScoredStrategy",
     "Strategy",
     "TypiClust",

@@ -12,9 +12,12 @@ from strategies.combination import FilterThenDiversify, Mixture
 from strategies.committee import Bald, VoteEntropy
 from strategies.density import InformationDensity
 from strategies.diversity import KCenterGreedy
+from strategies.domain import ActiveAdversarialDomainAdaptation, Discriminative
 from strategies.protocol import Strategy
+from strategies.regions import Regions
 from strategies.scored import ScoredStrategy
 from strategies.spec import Registry
+from strategies.transfer import ActiveTransferLearning, Atlas
 from strategies.typiclust import TypiClust
 from strategies.uncertainty import Entropy, LeastConfidence, Margin
 
@@ -34,6 +37,14 @@ STRATEGIES = Registry(
         "typiclust": TypiClust,
         # Density
         "information_density": InformationDensity,
+        # Active transfer learning
+        "active_transfer_learning": ActiveTransferLearning,
+        "atlas": Atlas,
+        # Target domain
+        "aada": ActiveAdversarialDomainAdaptation,
+        "discriminative": Discriminative,
+        # Regions
+        "regions": Regions,
         # Combination
         "filter_then_diversify": FilterThenDiversify,
         "mixture": Mixture,
