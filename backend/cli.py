@@ -20,6 +20,7 @@ from backend.loop.connection import disconnect as disconnect_project
 from backend.loop.jobs import Jobs, project_settings
 from backend.loop.status import describe
 from backend.settings import InvalidSettings, Settings
+from backend.simulation.command import simulate
 from backend.store.tables import Project
 
 app = typer.Typer(
@@ -115,6 +116,9 @@ def worker() -> None:
     with _failures(), _deployment() as deployment:
         os.nice(5)  # answering Label Studio goes before training
         Jobs(deployment).run_worker()
+
+
+app.command()(simulate)
 
 
 @contextmanager

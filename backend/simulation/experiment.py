@@ -1,0 +1,200 @@
+"""All runs of a simulation: each strategy with each seed, several at a time, taken up where they were stopped."""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+
+from backend.simulation.embeddings import Embeddings
+from backend.simulation.replay import Protocol, Replay, Round, full_data_score
+from backend.simulation.run_files import append_round, read_rounds, run_path
+from backend.simulation.scenario import Scenario
+from strategies import strategy as parse_strategy
+
+# Runs at a time, each in a process of one thread; more would mainly take memory.
+MOST_PROCESSES = 8
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is run.
+
+    folder: where the runs are kept. scenarios: one for each seed. strategies: specs. cold_start: the spec of what
+    labels for strategies that need a learner until there is one.
+    """
+
+    folder: Path
+    scenarios: tuple[Scenario, ...]
+    embeddings: Embeddings
+    protocol: Protocol
+    strategies: tuple[str, ...]
+    cold_start: str
+
+    @property
+    def steps(self) -> int:
+        """Rounds of all runs, and the training on all data for each seed."""
+        return sum(len(self.strategies) * self.protocol.rounds(s) + 1 for s in self.scenarios)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came out. full_data: the score of all data, by seed. runs: the rounds, by strategy and seed."""
+
+    full_data: dict[int, float]
+    runs: dict[tuple[str, int], list[Round]]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run, or the training on all data where `strategy` is None."""
+
+    scenario: Scenario
+    strategy: str | None
+
+
+def run(experiment: Experiment, on_step: Callable[[], None]) -> Results:
+    """Do what is not done yet, and return all there is then.
+
+    on_step: is told of every step; see `Experiment.steps`.
+
+    Raises ValueError, naming the strategy, where one cannot rank the pool. Whatever ends it early, at most a round
+    of each run under way is lost.
+    """
+    # By seed, so that all strategies have come about as far whenever one looks.
+    jobs = [
+        _Job(scenario, strategy)
+        for scenario in experiment.scenarios
+        for strategy in (None, *experiment.strategies)
+    ]
+    todo = []
+    for job in jobs:
+        steps, done = _progress(experiment, job)
+        for _ in range(done):
+            on_step()
+        if done < steps:
+            todo.append(job)
+    if todo:
+        _run_in_processes(experiment, todo, on_step)
+    return Results(
+        full_data={
+            s.seed: json.loads(_full_data_path(experiment, s).read_text())["score"]
+            for s in experiment.scenarios
+        },
+        runs={
+            (strategy, s.seed): read_rounds(run_path(experiment.folder, strategy, s.seed))
+            for strategy in experiment.strategies
+            for s in experiment.scenarios
+        },
+    )
+
+
+def _progress(experiment: Experiment, job: _Job) -> tuple[int, int]:
+    """How many steps a job has, and how many of them are done."""
+    if job.strategy is None:
+        return 1, int(_full_data_path(experiment, job.scenario).exists())
+    done = read_rounds(run_path(experiment.folder, job.strategy, job.scenario.seed))
+    return experiment.protocol.rounds(job.scenario), len(done)
+
+
+def _full_data_path(experiment: Experiment, scenario: Scenario) -> Path:
+    return experiment.folder / "runs" / f"full-data-{scenario.seed}.json"
+
+
+def _run_in_processes(experiment: Experiment, jobs: Sequence[_Job], on_step: Callable[[], None]) -> None:
+    context = multiprocessing.get_context("spawn")  # a forked process must not use torch's threads
+    steps: SimpleQueue[None] = context.SimpleQueue()
+    processes = min(len(jobs), len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    shared = Experiment(
+        experiment.folder,
+        (),
+        experiment.embeddings,
+        experiment.protocol,
+        experiment.strategies,
+        experiment.cold_start,
+    )
+    executor = ProcessPoolExecutor(processes, context, _start_worker, (shared, steps))
+    try:
+        with _one_thread_each(), _left_alone_by_ctrl_c():
+            running: set[Future[None]] = {executor.submit(_work, job) for job in jobs}
+        while running:
+            finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            while not steps.empty():
+                steps.get()
+                on_step()
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in context.active_children():
+            process.terminate()
+        raise
+    executor.shutdown()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started here compute with one thread: they share the cores, and results do not depend on threads."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _left_alone_by_ctrl_c() -> Iterator[None]:
+    """Processes started here do not hear of Ctrl-C, which goes to all of a terminal; we end them ourselves."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_experiment: Experiment
+_steps: "SimpleQueue[None]"
+
+
+def _start_worker(experiment: Experiment, steps: "SimpleQueue[None]") -> None:
+    global _experiment, _steps
+    _experiment, _steps = experiment, steps
+
+
+def _work(job: _Job) -> None:
+    scenario, embeddings, protocol = job.scenario, _experiment.embeddings, _experiment.protocol
+    if job.strategy is None:
+        path = _full_data_path(_experiment, scenario)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps({"score": full_data_score(scenario, embeddings, protocol)}))
+        unfinished.replace(path)
+        _steps.put(None)
+        return
+    path = run_path(_experiment.folder, job.strategy, scenario.seed)
+    done = read_rounds(path)
+    strategy, cold_start = parse_strategy(job.strategy), parse_strategy(_experiment.cold_start)
+    replay = Replay(scenario, embeddings, protocol, strategy, cold_start, done)
+    for _ in range(len(done), protocol.rounds(scenario)):
+        try:
+            round_ = replay.step()
+        except ValueError as error:
+            raise ValueError(
+                f"The strategy {job.strategy} fails in round {replay.number}: {error}"
+            ) from error
+        append_round(path, round_)
+        _steps.put(None)
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            return

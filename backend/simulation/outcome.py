@@ -1,0 +1,119 @@
+"""All that a simulation found out, and its machine-readable form."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.simulation.experiment import Results
+from backend.simulation.summary import (
+    RANDOM,
+    Curve,
+    StoppingPoint,
+    StrategySummary,
+    curves,
+    stopping_points,
+    summarise,
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was simulated.
+
+    classes: how often each is in the pool, as it is labeled. pool, test: images, with the first seed.
+    own_test: whether the test split came with the data. broken: why images were left out.
+    hard_cases: those asked for. budget: labels at the end of the runs. command: repeats the simulation.
+    """
+
+    dataset: str
+    images: int
+    classes: dict[str, int]
+    multi_label: bool
+    pool: int
+    test: int
+    own_test: bool
+    embedder: str
+    dimensions: int
+    broken: tuple[str, ...]
+    hard_cases: dict[str, float]
+    batch: int
+    budget: int
+    seeds: int
+    members: int
+    audit_share: float
+    cold_start: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out. full_data: the score of all data, by seed."""
+
+    facts: Facts
+    full_data: dict[int, float]
+    curves: list[Curve]
+    summaries: list[StrategySummary]
+    stopping: list[StoppingPoint]
+
+    @property
+    def full_data_score(self) -> float:
+        """Mean over the seeds."""
+        return sum(self.full_data.values()) / len(self.full_data)
+
+
+def outcome(results: Results, criteria: Sequence[str], facts: Facts) -> Outcome:
+    """Work out what the runs come to."""
+    found = curves(results)
+    return Outcome(
+        facts,
+        results.full_data,
+        found,
+        summarise(found, results.full_data),
+        stopping_points(results, criteria, results.full_data),
+    )
+
+
+def headline(found: Outcome) -> str:
+    """What a reader in a hurry should know, in a sentence or two."""
+    others = [s for s in found.summaries if s.strategy != RANDOM]
+    if not others:
+        return "Only the random baseline was run."
+    best = max(others, key=lambda s: s.area.mean)
+    worse = [s.strategy for s in others if s.verdict == "worse"]
+    sentence = f"{best.strategy} has the best curve"
+    for target in best.targets:
+        if target.share == 0.95 and target.labels is not None and target.saved is not None:
+            fewer = "at least " if target.at_least else ""
+            saved = (
+                f"{fewer}{target.saved.mean:.0%} fewer"
+                if target.saved.mean >= 0
+                else (f"{-target.saved.mean:.0%} more")
+            )
+            sentence = (
+                f"{best.strategy} has the best curve: it reaches 95 % of the full-data score with "
+                f"{target.labels:.0f} labels, {saved} than random"
+            )
+            if target.saved.low is not None and target.saved.high is not None:
+                sentence += f" (95 % interval {target.saved.low:.0%} to {target.saved.high:.0%})"
+    significant = {
+        "better": "That is significantly better than random.",
+        "worse": "Even that is significantly worse than random.",
+    }.get(best.verdict, "A difference from random is not shown.")
+    sentence += f". {significant}"
+    if worse and best.verdict != "worse":
+        sentence += f" Significantly worse than random: {', '.join(worse)}."
+    return sentence
+
+
+def write_json(found: Outcome, path: Path) -> None:
+    """Write what was found as JSON."""
+    content: dict[str, Any] = {
+        "facts": asdict(found.facts),
+        "full_data": found.full_data,
+        "summary": [asdict(summary) for summary in found.summaries],
+        "stopping": [asdict(point) for point in found.stopping],
+        "runs": [asdict(curve) for curve in found.curves],
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
