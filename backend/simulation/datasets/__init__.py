@@ -55,7 +55,7 @@ def read_dataset(source: str, limit: int | None = None) -> Dataset:
         return assemble(source, label_studio_project.read(source), limit)
     path = Path(source).expanduser()
     try:
-        return assemble(path.resolve().name or source, _read(path), limit)
+        return assemble(path.absolute().name or source, _read(path), limit)
     except OSError as error:
         raise DatasetError(f"{error.filename or source} cannot be read: {error.strerror or error}.") from None
 

@@ -90,7 +90,10 @@ class _Images:
 
 def _paths(address: str) -> Iterator[str]:
     """The paths that a file may have that Label Studio served at an address."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # it cannot be an address
+        return
     if parts.path == LOCAL_FILES:
         yield from parse_qs(parts.query).get("d", [])
         return
