@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,8 @@ def simulate(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="`digits`, a folder with a folder per class, an .npz, idx files, COCO JSON, images with masks, "
-            "a Label Studio JSON export, or the URL of a Label Studio project.",
+            help="`digits`; a folder with a folder for each class, with idx files, or with images and masks; an .npz "
+            "file; COCO JSON; a JSON export of Label Studio; or `project:3`, a Label Studio project.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results. The same command again resumes there.")],
@@ -56,6 +57,8 @@ def simulate(
     limit: Annotated[int | None, typer.Option(min=1, help="Use so many images of the dataset only.")] = None,
 ) -> None:
     """Replay labeling on a labeled dataset: what would each strategy have saved against random order?"""
+    from backend.labelstudio.client import LabelStudioError
+    from backend.labelstudio.labeling_config import UnsupportedConfig
     from backend.learners.embedding import BackboneUnavailable
     from backend.simulation.hard_cases import HardCases
     from backend.simulation.simulation import Request, run_simulation
@@ -78,8 +81,10 @@ def simulate(
             command=shlex.join(["active-learning", *sys.argv[1:]]),
         )
         run_simulation(request, console)
-    except (ValueError, BackboneUnavailable) as error:
+    except (ValueError, BackboneUnavailable, LabelStudioError, UnsupportedConfig) as error:
         _fail(str(error), 1)
+    except BrokenExecutor:
+        _fail("A run was killed, most likely for want of memory. The same command resumes; try --limit.", 1)
     except OSError as error:
         _fail(f"{error.filename or 'A file'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -170,6 +171,14 @@ _steps: "SimpleQueue[None]"
 def _start_worker(experiment: Experiment, steps: "SimpleQueue[None]") -> None:
     global _experiment, _steps
     _experiment, _steps = experiment, steps
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(job: _Job) -> None:
@@ -195,6 +204,3 @@ def _work(job: _Job) -> None:
             ) from error
         append_round(path, round_)
         _steps.put(None)
-        parent = multiprocessing.parent_process()
-        if parent is not None and not parent.is_alive():
-            return

@@ -92,11 +92,11 @@ def headline(found: Outcome) -> str:
                 else (f"{-target.saved.mean:.0%} more")
             )
             sentence = (
-                f"{best.strategy} has the best curve: it reaches 95 % of the full-data score with "
+                f"{best.strategy} has the best curve: it reaches 95% of the full-data score with "
                 f"{target.labels:.0f} labels, {saved} than random"
             )
             if target.saved.low is not None and target.saved.high is not None:
-                sentence += f" (95 % interval {target.saved.low:.0%} to {target.saved.high:.0%})"
+                sentence += f" (95% interval {target.saved.low:.0%} to {target.saved.high:.0%})"
     significant = {
         "better": "That is significantly better than random.",
         "worse": "Even that is significantly worse than random.",

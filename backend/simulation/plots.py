@@ -115,7 +115,9 @@ def _band(axes: Axes, own: Sequence[Curve], colour: str, line: str) -> None:
     if points[0].low is not None:
         low = [point.mean if point.low is None else point.low for point in points]
         high = [point.mean if point.high is None else point.high for point in points]
-        axes.fill_between(labels, low, high, color=colour, alpha=0.13, linewidth=0)
+        axes.fill_between(
+            labels, np.clip(low, 0, 1), np.clip(high, 0, 1), color=colour, alpha=0.13, linewidth=0
+        )
 
 
 def _style(strategy: str, strategies: Sequence[str], ink: str) -> tuple[str, str]:
@@ -157,7 +159,7 @@ def _short(name: str) -> str:
 
 
 def _over(seeds: int) -> str:
-    return "one seed" if seeds == 1 else f"mean and 95 % band over {seeds} seeds"
+    return "one seed" if seeds == 1 else f"mean and 95% band over {seeds} seeds"
 
 
 def _svg(figure: Figure, name: str) -> str:

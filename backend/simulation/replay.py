@@ -177,13 +177,14 @@ class Replay:
         labeled_positions = np.concatenate(
             [candidates.positions[self.chosen], self.scenario.audit.positions[audited]]
         )
+        vectors = self.vectors[self.candidate_rows[waiting]]
         pool = make_pool(
             strategy.needs,
             committee=committee,
             classes=self.protocol.classes,
             multi_label=self.protocol.multi_label,
-            embeddings=self.vectors[self.candidate_rows[waiting]],
-            features=self.vectors[self.candidate_rows[waiting]],
+            embeddings=vectors,
+            features=vectors,
             labeled_embeddings=self.vectors[
                 np.concatenate([self.candidate_rows[self.chosen], self.audit_rows[audited]])
             ],

@@ -23,7 +23,7 @@ class ChangedSimulation(ValueError):
 def claimed(folder: Path) -> Iterator[None]:
     """Keep other simulations out of the folder. Raises ChangedSimulation where one is running in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
