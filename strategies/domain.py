@@ -115,6 +115,5 @@ def _importance(pool: Pool, embeddings: Floats) -> Scores:
     if model is None:
         return np.ones(len(embeddings))
     of_target = model.probabilities(embeddings)
-    with np.errstate(divide="ignore"):
-        weights: Scores = np.clip(of_target / (1 - of_target), 1 / _HIGHEST_WEIGHT, _HIGHEST_WEIGHT)
+    weights: Scores = np.clip(of_target / (1 - of_target), 1 / _HIGHEST_WEIGHT, _HIGHEST_WEIGHT)
     return weights

@@ -34,7 +34,7 @@ class LogisticModel:
         centre = rows.mean(axis=0, dtype=np.float64)
         centred = rows - centre
         scale = max(float(np.sqrt(np.einsum("nd,nd->", centred, centred) / len(rows))), 1e-6)
-        model = LogisticRegression(C=_VARIANCE, tol=1e-6, max_iter=1000)
+        model = LogisticRegression(C=_VARIANCE, tol=1e-8, max_iter=1000)
         model.fit(centred / scale, second, sample_weight=weights)
         # Rounded, because the last bits differ from machine to machine.
         weight = (model.coef_[0] / scale).astype(np.float32).astype(np.float64)
@@ -46,5 +46,7 @@ class LogisticModel:
         for start in range(0, len(rows), BLOCK):
             # A row's own sum, not a matrix product, whose last bits depend on where the row stands.
             log_odds[start : start + BLOCK] = (rows[start : start + BLOCK] * self.weight).sum(axis=1)
-        probabilities: Scores = 1 / (1 + np.exp(-(log_odds + self.bias)))
+        # Within what double precision tells from 0 and 1, which neither is.
+        log_odds = np.clip(log_odds + self.bias, -36, 36)
+        probabilities: Scores = 1 / (1 + np.exp(-log_odds))
         return probabilities
