@@ -25,7 +25,7 @@ from backend.labelstudio.metadata import ADDRESSES
 from backend.settings import Settings
 from backend.simulation.datasets.class_names import in_natural_order, read_text
 from backend.simulation.datasets.contents import Contents
-from backend.simulation.datasets.errors import DatasetError
+from backend.simulation.datasets.errors import DatasetError, MissingImage
 from backend.simulation.datasets.images import ImageFile, ImageFinder, ImageSource, is_image_name
 from backend.simulation.datasets.label_studio_tasks import TaskImage, example_of
 
@@ -53,7 +53,7 @@ def read(path: Path, content: Sequence[Mapping[str, Any]]) -> Contents:
         meta = task["meta"] if isinstance(task.get("meta"), dict) else {}
         try:
             example = example_of(number, task["data"], meta, _annotations(task), control, images.of)
-        except DatasetError as reason:
+        except MissingImage as reason:
             broken.append(str(reason))
             continue
         if example is not None:
@@ -71,9 +71,9 @@ class _Images:
         self._deployment = Deployment(self._settings)
 
     def of(self, address: str, task_id: int) -> ImageSource:
-        """The image at an address. Raises DatasetError where it is nowhere to be had."""
+        """The image at an address. Raises MissingImage where it is nowhere to be had."""
         if address[:5].lower() == "data:":
-            raise DatasetError(
+            raise MissingImage(
                 f"Task {task_id} has its image within its data: save it as a file, and give its name."
             )
         if ":" not in address.partition("/")[0]:
@@ -81,7 +81,7 @@ class _Images:
                 if (file := self._finder.find(path, address)) is not None:
                     return ImageFile(file, file.relative_to(self._path.parent).as_posix())
         if not self._settings.label_studio_api_key.get_secret_value():
-            raise DatasetError(
+            raise MissingImage(
                 f"Task {task_id}: its image {address:.120} is not beside {self._path}: put it into images/ "
                 "there, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY to fetch it."
             )

@@ -10,7 +10,7 @@ from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import read_labeling_config
 from backend.settings import Settings
 from backend.simulation.datasets.contents import Contents
-from backend.simulation.datasets.errors import DatasetError
+from backend.simulation.datasets.errors import DatasetError, MissingImage
 from backend.simulation.datasets.label_studio_tasks import TaskImage, example_of
 
 PREFIX = "project:"
@@ -36,7 +36,7 @@ def read(source: str) -> Contents:
             example = example_of(
                 task.id, task.data, task.meta, task.annotations, control, partial(TaskImage, deployment.media)
             )
-        except DatasetError as reason:
+        except MissingImage as reason:
             broken.append(str(reason))
             continue
         if example is not None:

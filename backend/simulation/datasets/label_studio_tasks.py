@@ -12,7 +12,7 @@ from backend.labelstudio.media import MediaError, MediaFetcher, MediaUnavailable
 from backend.labelstudio.metadata import metadata
 from backend.labelstudio.results import read_target
 from backend.simulation.datasets.contents import Example
-from backend.simulation.datasets.errors import DatasetError
+from backend.simulation.datasets.errors import DatasetError, MissingImage
 from backend.simulation.datasets.images import ENOUGH_PIXELS, ImageSource
 
 
@@ -53,12 +53,12 @@ def example_of(
     """A task with the votes of its annotators; None: nobody has labeled it.
 
     image: from the image's address in the task's data, and the task, to the image.
-    Raises DatasetError where it has no image.
+    Raises MissingImage where it has no image.
     """
     target = read_target(annotations, control)
     if target is None:
         return None
     source = control.image_source(data)
     if source is None:
-        raise DatasetError(f"Task {task_id} has no image: its data lacks {control.image_key!r}.")
+        raise MissingImage(f"Task {task_id} has no image: its data lacks {control.image_key!r}.")
     return Example(image(source, task_id), target.votes, metadata(data, meta, control.image_key))
