@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from strategies import strategy as parse_strategy
+from strategies.stopping import criterion as parse_criterion
 
 
 class InvalidSettings(ValueError):
@@ -76,7 +77,12 @@ class LoopSettings(BaseModel):
         description="What to label next, once a learner can be trained",
     )
     cold_start_strategy: Any = Field("typiclust", description="What to label next while there is no learner")
-    embedding: str = Field("auto", description='"auto", a timm model name, or "self-supervised"')
+    embedding: str = Field(
+        "auto", description='"auto", a timm model name, "self-supervised", or several joined by "+"'
+    )
+    selection_embedding: str | None = Field(
+        None, description="Embedding for the strategy alone, where it shall differ from the learner's"
+    )
     members: int = Field(8, ge=2, le=32, description="Learners in the committee")
     minimum_labels: int = Field(
         8, ge=2, description="Labels before a learner is trained; audit tasks are not counted"
@@ -91,15 +97,21 @@ class LoopSettings(BaseModel):
         0.1, ge=0, le=0.5, description="Share of tasks drawn at random to measure the model"
     )
     preannotate: bool = Field(True, description="Show the prediction to the annotator")
-    target_accuracy: float | None = Field(
-        None, gt=0, le=1, description="Recommend to stop when accuracy surely reaches this"
+    stopping: Any = Field(
+        default={"any": ["every_image_labeled", "plateau"]},
+        description="Recommend to stop when this criterion is met",
     )
-    budget: int | None = Field(None, ge=1, description="Recommend to stop at this many labels")
 
     @field_validator("strategy", "cold_start_strategy")
     @classmethod
     def _known_strategy(cls, spec: Any) -> Any:
         parse_strategy(spec)
+        return spec
+
+    @field_validator("stopping")
+    @classmethod
+    def _known_criterion(cls, spec: Any) -> Any:
+        parse_criterion(spec)
         return spec
 
     @classmethod

@@ -6,9 +6,10 @@ The rest of a large pool is embedded in the background, and each round ranks wha
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from sqlalchemy import func, select, update
 from backend.deployment import Deployment
 from backend.engine.local import map_images
 from backend.labelstudio.media import MediaError
-from backend.learners.embedding import SELF_SUPERVISED, Embedder, load_embedder
+from backend.learners.embedding import SELF_SUPERVISED, SEPARATOR, Embedder, JoinedEmbedder, load_embedder
 from backend.loop.audit import random_order
 from backend.loop.rounds import latest_round
 from backend.settings import LoopSettings
@@ -51,7 +52,26 @@ def embedder_for(deployment: Deployment, project_id: int, settings: LoopSettings
         BackboneUnavailable: the named backbone can be had neither from the hub's cache nor from the hub.
     """
     path = deployment.project_folder(project_id) / folder
-    return _load(settings.embedding, path, lambda: _sample(deployment, project_id))
+    names = [settings.embedding, settings.selection_embedding]
+    return _load(SEPARATOR.join(filter(None, names)), path, lambda: _sample(deployment, project_id))
+
+
+def learner_columns(facts: Mapping[str, Any]) -> slice:
+    """The columns of a round's embeddings that the learner is trained on."""
+    return slice(facts.get("learner_dimensions"))
+
+
+def selection_columns(facts: Mapping[str, Any]) -> slice:
+    """The columns of a round's embeddings that the strategy is given."""
+    return slice(facts.get("learner_dimensions"), None)
+
+
+def _learner_dimensions(embedder: Embedder, settings: LoopSettings) -> int | None:
+    """How many columns come before those of the selection's own embedding; None where it has none."""
+    if not settings.selection_embedding or not isinstance(embedder, JoinedEmbedder):
+        return None
+    parts = embedder.parts[: settings.embedding.count(SEPARATOR) + 1]
+    return sum(part.dimension for part in parts)
 
 
 def embedder_folder(deployment: Deployment, project_id: int) -> str:
@@ -65,8 +85,8 @@ def embedder_folder(deployment: Deployment, project_id: int) -> str:
 def embedder_of(deployment: Deployment, learned: Round) -> Embedder:
     """The embedder whose embeddings the learner of a round was trained on."""
     name, folder = learned.facts["embedder"], Path(learned.facts["embedder_folder"])
-    name = SELF_SUPERVISED if name.startswith(SELF_SUPERVISED) else name
-    return _load(name, deployment.project_folder(learned.project_id) / folder, list)
+    parts = [SELF_SUPERVISED if p.startswith(SELF_SUPERVISED) else p for p in name.split(SEPARATOR)]
+    return _load(SEPARATOR.join(parts), deployment.project_folder(learned.project_id) / folder, list)
 
 
 def _load(name: str, folder: Path, sample: Callable[[], Sequence[Image]]) -> Embedder:
@@ -118,6 +138,7 @@ def embed_for_round(
     return {
         "embedder": embedder.name,
         "embedder_folder": folder,
+        "learner_dimensions": _learner_dimensions(embedder, settings),
         "to_embed": len(missing) - len(needed),
     }
 

@@ -1,7 +1,8 @@
 """The steps fit, evaluate and score: the learner of a round and what it thinks of the pool."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from backend.labelstudio.results import ChoiceTarget
 from backend.learners.classification import HeadCommittee
 from backend.learners.evaluation import evaluate
 from backend.loop.audit import random_order
+from backend.loop.embedding import learner_columns, selection_columns
 from backend.settings import LoopSettings
 from backend.store.tables import Round, Task
 
@@ -23,20 +25,28 @@ LARGEST_VALIDATION_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """Labeled tasks that have an embedding: ids (n,), embeddings (n, d), vote shares (n, classes)."""
+    """Labeled tasks that have an embedding: ids (n,), embeddings, vote shares (n, classes) and metadata."""
 
     task_ids: NDArray[np.int64]
     embeddings: NDArray[np.float32]
+    """(n, d), the learner's columns"""
+    selection_embeddings: NDArray[np.float32]
+    """(n, e), the strategy's columns; the same where no other embedding is set"""
     targets: NDArray[np.float32]
+    groups: tuple[dict[str, str], ...]
 
 
 def labeled_sets(
-    deployment: Deployment, project_id: int, embedder: str, control: Control
+    deployment: Deployment, project_id: int, facts: Mapping[str, Any], control: Control
 ) -> tuple[LabeledSet, LabeledSet]:
-    """The training set and the validation set (audit tasks and ground truth); they share no task."""
+    """The training set and the validation set (audit tasks and ground truth); they share no task.
+
+    facts: the round's, which name the embedder.
+    """
+    embedder = facts.get("embedder") or ""
     with deployment.database.read() as session:
         rows = session.execute(
-            select(Task.id, Task.target, Task.audit, Task.ground_truth)
+            select(Task.id, Task.target, Task.audit, Task.ground_truth, Task.groups)
             .where(Task.project_id == project_id, Task.target.is_not(None), Task.embedded == embedder)
             .order_by(Task.id)
         ).all()
@@ -44,28 +54,39 @@ def labeled_sets(
     for row in rows:
         target = _vector(ChoiceTarget.from_json(row.target), control)
         if target is not None:
-            usable.append((row.id, target, row.audit, row.ground_truth))
-    validation = {task_id for task_id, _, audit, _ in usable if audit}
-    extra = [task_id for task_id, _, audit, truth in usable if truth and not audit]
+            usable.append(_Labeled(row.id, target, row.audit, row.ground_truth, row.groups))
+    validation = {task.id for task in usable if task.audit}
+    extra = [task.id for task in usable if task.ground_truth and not task.audit]
     room = max(0, int(LARGEST_VALIDATION_SHARE * len(usable)) - len(validation))
     order = np.argsort(random_order(project_id, extra))
     validation |= {extra[position] for position in order[:room]}
 
-    ids, vectors = deployment.embeddings.read(project_id, embedder, [row[0] for row in usable])
+    ids, vectors = deployment.embeddings.read(project_id, embedder, [task.id for task in usable])
     place = {int(task_id): position for position, task_id in enumerate(ids)}
 
-    def gather(chosen: list[tuple[int, NDArray[np.float32]]]) -> LabeledSet:
-        stored = [(task_id, target) for task_id, target in chosen if task_id in place]
+    def gather(chosen: list[_Labeled]) -> LabeledSet:
+        stored = [task for task in chosen if task.id in place]
+        rows = vectors[[place[task.id] for task in stored]]
         return LabeledSet(
-            np.array([task_id for task_id, _ in stored], np.int64),
-            vectors[[place[task_id] for task_id, _ in stored]],
-            np.array([target for _, target in stored], np.float32).reshape(len(stored), len(control.classes)),
+            np.array([task.id for task in stored], np.int64),
+            rows[:, learner_columns(facts)],
+            rows[:, selection_columns(facts)],
+            np.array([task.target for task in stored], np.float32).reshape(len(stored), len(control.classes)),
+            tuple(task.groups for task in stored),
         )
 
     return (
-        gather([row[:2] for row in usable if row[0] not in validation]),
-        gather([row[:2] for row in usable if row[0] in validation]),
+        gather([task for task in usable if task.id not in validation]),
+        gather([task for task in usable if task.id in validation]),
     )
+
+
+class _Labeled(NamedTuple):
+    id: int
+    target: NDArray[np.float32]
+    audit: bool
+    ground_truth: bool
+    groups: dict[str, str]
 
 
 def _vector(target: ChoiceTarget, control: Control) -> NDArray[np.float32] | None:

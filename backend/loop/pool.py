@@ -38,9 +38,10 @@ def make_pool(
     classes: tuple[str, ...],
     multi_label: bool,
     embeddings: NDArray[np.float32],
+    features: NDArray[np.float32],
     labeled_embeddings: NDArray[np.float32],
     labeled_targets: NDArray[np.float32],
-    validation_embeddings: NDArray[np.float32],
+    validation_features: NDArray[np.float32],
     validation_targets: NDArray[np.float32],
     groups: Mapping[str, NDArray[np.str_]],
     labeled_groups: Mapping[str, NDArray[np.str_]],
@@ -54,9 +55,10 @@ def make_pool(
         classes: names of the classes, in the order of the columns of targets.
         multi_label: whether an image may have several of them.
         embeddings: (pool, dimensions) of the images to rank.
+        features: (pool, features) of the same, in the learner's own embedding.
         labeled_embeddings: (labeled, dimensions) of all labeled images, the validation set's among them.
         labeled_targets: (labeled, classes) vote shares of the same.
-        validation_embeddings: (validated, dimensions) of the labeled images that the committee was not trained on.
+        validation_features: (validated, features) of the labeled images that the committee was not trained on.
         validation_targets: (validated, classes) vote shares of the same.
         groups: for each metadata field its value for each image to rank, (pool,).
         labeled_groups: the same fields for all labeled images, (labeled,).
@@ -68,7 +70,7 @@ def make_pool(
     if Need.LABELED_EMBEDDINGS in needs:
         given["labeled_embeddings"] = labeled_embeddings
     if Need.FEATURES in needs:
-        given["features"] = embeddings
+        given["features"] = features
     if Need.LABELED_TARGETS in needs:
         given["labeled_targets"] = labeled_targets
     if Need.GROUPS in needs:
@@ -76,10 +78,10 @@ def make_pool(
     if committee is not None:
         if {Need.PROBABILITIES, Need.COMMITTEE} & needs:
             given["committee"] = (
-                committee.probabilities(embeddings) if probabilities is None else probabilities
+                committee.probabilities(features) if probabilities is None else probabilities
             )
         if Need.VALIDATION in needs:
-            answers = committee.probabilities(validation_embeddings).mean(axis=0)
+            answers = committee.probabilities(validation_features).mean(axis=0)
             right = answered_right(answers, validation_targets, multi_label)
-            given["validation"] = Validation(validation_embeddings, right)
+            given["validation"] = Validation(validation_features, right)
     return Pool(size=len(embeddings), multi_label=multi_label, classes=classes, **given)

@@ -17,7 +17,7 @@ from backend.labelstudio.labeling_config import Control, read_labeling_config
 from backend.labelstudio.media import MediaError, MediaUnavailable
 from backend.labelstudio.results import choices_result
 from backend.learners.classification import HeadCommittee
-from backend.loop.embedding import LOADERS, embedder_of
+from backend.loop.embedding import LOADERS, embedder_of, learner_columns
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings
 from backend.store.tables import Project, QueueEntry, Round
@@ -57,7 +57,10 @@ def predict_embedded(
     ids, vectors = deployment.embeddings.read(
         learned.project_id, learned.facts["embedder"], task_ids.tolist()
     )
-    return dict(zip(ids.tolist(), predict(committee, control, vectors), strict=True)) if len(ids) else {}
+    if not len(ids):
+        return {}
+    vectors = vectors[:, learner_columns(learned.facts)]
+    return dict(zip(ids.tolist(), predict(committee, control, vectors), strict=True))
 
 
 def predict(committee: HeadCommittee, control: Control, embeddings: NDArray[np.float32]) -> list[Prediction]:
@@ -136,7 +139,8 @@ def _predict_images(
         failures=(MediaError, MediaUnavailable),
     ):
         if batch.items:
-            predictions |= dict(zip(batch.items, predict(committee, control, batch.outputs), strict=True))
+            vectors = batch.outputs[:, learner_columns(learned.facts)]
+            predictions |= dict(zip(batch.items, predict(committee, control, vectors), strict=True))
         for task_id, reason in batch.broken:
             log.warning("project %d, task %d: no prediction: %s", learned.project_id, task_id, reason)
     return predictions

@@ -1,8 +1,8 @@
 """The step select: a ranking of the whole pool, the audit tasks woven in, kept in the store as the queue."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,12 @@ from sqlalchemy import delete, insert, select
 from backend.deployment import Deployment
 from backend.learners.classification import HeadCommittee
 from backend.loop.audit import interleave, random_order
+from backend.loop.embedding import learner_columns, selection_columns
+from backend.loop.learning import LabeledSet
+from backend.loop.pool import make_pool
 from backend.settings import LoopSettings
 from backend.store.tables import QueueEntry, Round, Task
-from strategies import Need, Pool, Ranking, strategy
+from strategies import Need, Ranking, strategy
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +25,7 @@ COLD_START_WINDOWS = 5  # the first model soon orders the queue anew, and typica
 AUDIT_REASON = "random sample: it measures the model without bias"
 NOT_EMBEDDED_REASON = "its image has not been embedded yet"
 SKIPPED_REASON = "an annotator skipped it"
+UNKNOWN = "unknown"  # the value of a metadata field that an image lacks
 BROKEN_REASON = "its image cannot be read"
 
 
@@ -73,42 +77,54 @@ def unlabeled_pool(deployment: Deployment, project_id: int, embedder: str | None
 
 def rank_candidates(
     deployment: Deployment,
-    project_id: int,
-    embedder: str,
+    current: Round,
     pool: UnlabeledPool,
-    labeled: NDArray[np.int64],
+    labeled: tuple[LabeledSet, LabeledSet],
     committee: HeadCommittee | None,
     settings: LoopSettings,
     size: int,
-    seed: int,
 ) -> tuple[NDArray[np.int64], Ranking]:
     """Rank the candidates by the project's strategy.
+
+    labeled: training set and validation set.
 
     Returns the task ids (n,) that were ranked, and the ranking as positions in them.
     """
     chosen = strategy(settings.strategy if committee else settings.cold_start_strategy)
-    stored, vectors = deployment.embeddings.read(project_id, embedder)
+    stored, vectors = deployment.embeddings.read(current.project_id, current.facts["embedder"])
     is_candidate = np.isin(stored, pool.candidates)
-    embeddings = vectors[is_candidate]
-    needs: dict[str, Any] = {}
-    if Need.EMBEDDINGS in chosen.needs:
-        needs["embeddings"] = embeddings
-    if Need.LABELED_EMBEDDINGS in chosen.needs:
-        needs["labeled_embeddings"] = vectors[np.isin(stored, labeled)]
-    if committee and {Need.PROBABILITIES, Need.COMMITTEE} & chosen.needs:
-        needs["committee"] = committee.probabilities(embeddings)
-    ranking = chosen.rank(
-        Pool(
-            size=len(embeddings),
-            multi_label=bool(committee and committee.multi_label),
-            classes=committee.classes if committee else (),
-            **needs,
-        ),
-        size,
-        batch_size=settings.labels_per_round,
-        seed=seed,
+    ids, vectors = stored[is_candidate], vectors[is_candidate]
+    training, validation = labeled
+    groups = [*training.groups, *validation.groups]
+    made = make_pool(
+        chosen.needs,
+        committee=committee,
+        classes=committee.classes if committee else (),
+        multi_label=bool(committee and committee.multi_label),
+        embeddings=vectors[:, selection_columns(current.facts)],
+        features=vectors[:, learner_columns(current.facts)],
+        labeled_embeddings=np.concatenate([training.selection_embeddings, validation.selection_embeddings]),
+        labeled_targets=np.concatenate([training.targets, validation.targets]),
+        validation_features=validation.embeddings,
+        validation_targets=validation.targets,
+        groups=_columns(_groups(deployment, current.project_id, ids)) if Need.GROUPS in chosen.needs else {},
+        labeled_groups=_columns(groups),
     )
-    return stored[is_candidate], ranking
+    return ids, chosen.rank(made, size, batch_size=settings.labels_per_round, seed=current.number)
+
+
+def _groups(deployment: Deployment, project_id: int, ids: NDArray[np.int64]) -> list[dict[str, str]]:
+    """The metadata of tasks, in the order of `ids`."""
+    with deployment.database.read() as session:
+        rows = session.execute(select(Task.id, Task.groups).where(Task.project_id == project_id))
+        by_id: dict[int, dict[str, str]] = dict(rows.tuples())
+    return [by_id.get(int(task_id), {}) for task_id in ids]
+
+
+def _columns(groups: Sequence[Mapping[str, str]]) -> dict[str, NDArray[np.str_]]:
+    """A column for each metadata field; an image without it has the value UNKNOWN."""
+    fields = sorted({name for values in groups for name in values})
+    return {name: np.array([values.get(name, UNKNOWN) for values in groups], np.str_) for name in fields}
 
 
 def write_queue(

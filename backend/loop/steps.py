@@ -12,10 +12,9 @@ from sqlalchemy import update
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import Control, read_labeling_config
 from backend.learners.classification import HeadCommittee
-from backend.loop import learning, publishing, selection
+from backend.loop import learning, publishing, selection, stopping
 from backend.loop.embedding import embed_for_round, note_lost_embeddings
 from backend.loop.rounds import served_round
-from backend.loop.stopping import recommend_stop
 from backend.loop.sync import sync
 from backend.settings import LoopSettings
 from backend.store.leases import HeldLease, lease
@@ -55,8 +54,7 @@ class RoundRun:
     @cached_property
     def labeled(self) -> tuple[learning.LabeledSet, learning.LabeledSet]:
         """Training set and validation set."""
-        embedder = self.current.facts.get("embedder", "")
-        return learning.labeled_sets(self.deployment, self.project_id, embedder, self.control)
+        return learning.labeled_sets(self.deployment, self.project_id, self.current.facts, self.control)
 
     @cached_property
     def committee(self) -> HeadCommittee | None:
@@ -77,14 +75,12 @@ class RoundRun:
             return None
         return selection.rank_candidates(
             self.deployment,
-            self.project_id,
-            self.current.facts["embedder"],
+            self.current,
             self.pool,
-            np.concatenate([part.task_ids for part in self.labeled]),
+            self.labeled,
             self.committee,
             self.settings,
-            size=self.queue_size,
-            seed=self.current.number,
+            self.queue_size,
         )
 
     @property
@@ -160,6 +156,7 @@ def score(run: RoundRun) -> None:
         candidates=len(run.pool.candidates),
         ranked=0 if ranked is None else len(ranked[1].indices),
         strategy=run.settings.strategy if run.committee else run.settings.cold_start_strategy,
+        **stopping.compare_on_pool(run.deployment, run.current, run.committee, run.pool.candidates),
     )
 
 
@@ -189,9 +186,7 @@ def clean(run: RoundRun) -> None:
 
 def decide(run: RoundRun) -> None:
     """Recommend to stop, or not."""
-    facts = run.current.facts
-    sentence = recommend_stop(run.settings, facts["labels"], facts["pool"], facts["measured"])
-    run.note_facts(stop=sentence)
+    run.note_facts(stop=stopping.recommend_stop(run.deployment, run.current, run.settings))
 
 
 STEPS: dict[str, Callable[[RoundRun], None]] = {

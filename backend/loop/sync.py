@@ -15,6 +15,7 @@ from backend.deployment import Deployment
 from backend.labelstudio.client import Project as RemoteProject
 from backend.labelstudio.client import Task as RemoteTask
 from backend.labelstudio.labeling_config import Control, read_labeling_config
+from backend.labelstudio.metadata import metadata
 from backend.labelstudio.results import is_ground_truth, read_target
 from backend.loop.audit import random_order
 from backend.loop.events import START_TRAINING, forget_covered, last_event, pending_events
@@ -95,7 +96,7 @@ def labels_differ(deployment: Deployment, project: Project) -> bool:
         with deployment.database.read() as session:
             task = session.get(Task, (project.id, row["id"]))
         known = (
-            {name: getattr(task, name) for name in ("source", "target", "labeled", "ground_truth")}
+            {name: getattr(task, name) for name in ("source", "target", "labeled", "ground_truth", "groups")}
             if task
             else {"target": None}
         )
@@ -131,6 +132,7 @@ def _row(project_id: int, control: Control, task: RemoteTask) -> dict[str, Any]:
         "ground_truth": is_ground_truth(task.annotations),
         "skips": len({a.get("completed_by") for a in task.annotations if a.get("was_cancelled")}),
         "touched": False,
+        "groups": metadata(task.data, task.meta, control.image_key),
         "broken": None if source else f"The task has no image: its data lacks {control.image_key!r}.",
     }
 

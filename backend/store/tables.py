@@ -90,6 +90,9 @@ class Task(Base):
         default=False
     )  # an event since the last sync says: no longer waiting
     audit: Mapped[bool] = mapped_column(default=False)  # belongs to the random sample that measures the model
+    groups: Mapped[dict[str, Any]] = mapped_column(
+        default=dict, server_default="{}"
+    )  # metadata: weather, hour
     embedded: Mapped[str | None]  # name of the embedder whose embedding is stored
     broken: Mapped[str | None]  # a sentence: why the image cannot be used
 

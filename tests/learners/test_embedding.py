@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import huggingface_hub
@@ -192,3 +193,14 @@ def test_a_pool_without_images_cannot_be_learnt_from(tmp_path):
     with pytest.raises(BackboneUnavailable, match="import images"):
         load_embedder("self-supervised", tmp_path, list)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_embedders_side_by_side(tmp_path: Path) -> None:
+    images = [Image.fromarray(np.full((32, 32), 20 * i, np.uint8)) for i in range(12)]
+    joined = load_embedder("self-supervised+self-supervised", tmp_path, lambda: images)
+    alone = load_embedder("self-supervised", tmp_path, list)
+    assert joined.name == f"{alone.name}+{alone.name}"
+    assert joined.dimension == 2 * alone.dimension
+    vectors, single = joined.embed(images), alone.embed(images)
+    np.testing.assert_allclose(vectors, np.concatenate([single, single], axis=1) / 2**0.5, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import func, select
 
-from backend.store.database import Database, upsert
+from backend.store.database import MIGRATIONS, Database, upsert
 from backend.store.tables import Base, Event, Project, Task
 
 
@@ -91,3 +93,32 @@ def test_missing_json_is_null_for_sql_too(database: Database) -> None:
         session.add(Task(project_id=1, id=5, source="a.png", target=None))
     with database.read() as session:
         assert session.scalar(select(func.count()).where(Task.target.is_(None))) == 1
+
+
+def test_tasks_of_before_there_was_metadata_are_read_again(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        columns = (
+            "id, title, created, state, label_config, extra_params, backend_url, webhook_secret, restore, "
+        )
+        columns += (
+            "synced_until, synced_event, synced_tasks, synced_annotated, annotations_per_task, audit_share"
+        )
+        values = "3, '', 0, 'active', '', '{}', '', '', '{}', '2026-01-01 00:00:00', 0, 0, 0, 1, 0.1"
+        connection.exec_driver_sql(f"INSERT INTO projects ({columns}) VALUES ({values})")
+        connection.exec_driver_sql(
+            "INSERT INTO tasks (project_id, id, source, labeled, ground_truth, skips, touched, audit) "
+            "VALUES (3, 7, 'a.png', 0, 0, 0, 0, 0)"
+        )
+    database.migrate()
+    with database.read() as session:
+        assert session.get_one(Project, 3).synced_until is None
+        assert session.get_one(Task, (3, 7)).groups == {}
+    with database.engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+        assert "groups" not in {c["name"] for c in sqlalchemy.inspect(connection).get_columns("tasks")}
