@@ -19,7 +19,8 @@ from strategies.protocol import Ranking, check_request
 from strategies.scored import ScoredStrategy
 from strategies.uncertainty import Entropy
 
-_SAMPLE = 10_000  # images of each domain
+# A domain's sample: this many times what there is of the other, within bounds.
+_TIMES, _LEAST, _MOST = 10, 1000, 10_000
 # An importance weight beyond this, either way, is rather the discriminator's error; entropy then decides.
 _HIGHEST_WEIGHT = 10.0
 
@@ -78,9 +79,10 @@ class _Domains:
     def __init__(self, pool: Pool) -> None:
         self.embeddings = pool.require(Need.EMBEDDINGS)
         labeled, target = pool.require(Need.LABELED_EMBEDDINGS), pool.target_embeddings
-        self.labeled = labeled[_sample(len(labeled))]
-        self.target = None if target is None else target[_sample(len(target))]
-        self.of_pool = by_content(pool)[_sample(pool.size)]
+        others = pool.size if target is None else len(target)
+        self.labeled = labeled[_sample(len(labeled), others)]
+        self.target = None if target is None else target[_sample(others, len(labeled))]
+        self.of_pool = by_content(pool)[_sample(pool.size, len(labeled))]
 
     def discriminator(self, picks: Indices) -> LogisticModel | None:
         """Tells the target from the labeled, with `picks` among them; None where one of the two is empty."""
@@ -99,9 +101,10 @@ class _Domains:
         return self.embeddings[self.of_pool[~np.isin(self.of_pool, picks)]]
 
 
-def _sample(size: int) -> Indices:
-    """Positions of at most `_SAMPLE` images, the same ones each time."""
-    return np.sort(np.random.default_rng(0).permutation(size)[:_SAMPLE])
+def _sample(size: int, other: int) -> Indices:
+    """Positions of the images, of `size`, that stand for a domain against one of `other` images: the same each time."""
+    most = min(max(_TIMES * other, _LEAST), _MOST)
+    return np.sort(np.random.default_rng(0).permutation(size)[:most])
 
 
 _DISCRIMINATORS: WeakKeyDictionary[Pool, LogisticModel | None] = WeakKeyDictionary()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from strategies import ActiveAdversarialDomainAdaptation, Discriminative, Entropy, Pool, strategy
-from strategies.domain import _SAMPLE
 
 from .domain_shift import accuracy_under_shift
 
@@ -96,7 +95,7 @@ def test_from_an_empty_labeled_set_the_first_pick_is_what_the_next_must_differ_f
 
 def test_a_sample_stands_for_many_images() -> None:
     rng = np.random.default_rng(0)
-    size = _SAMPLE + 2000
+    size = 12_000  # more than a sample
     embeddings = rng.normal(size=(size, 2))
     images = Pool(size, embeddings=embeddings, labeled_embeddings=rng.normal(size=(size, 2)) - [3, 0])
     shuffle = rng.permutation(size)
