@@ -5,10 +5,11 @@ import shlex
 import sys
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from backend.settings import LoopSettings
 from strategies import strategy_names
@@ -82,13 +83,14 @@ def simulate(
         )
         run_simulation(request, console)
     except (ValueError, BackboneUnavailable, LabelStudioError, UnsupportedConfig) as error:
-        _fail(str(error), 1)
+        _fail(str(error))
     except BrokenExecutor:
-        _fail("A run was killed, most likely for want of memory. The same command resumes; try --limit.", 1)
+        _fail("A run was killed, most likely for want of memory. The same command resumes; try --limit.")
     except OSError as error:
-        _fail(f"{error.filename or 'A file'}: {error.strerror or error}", 1)
+        _fail(f"{error.filename or 'A file'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        _fail("Stopped. The same command resumes.", _INTERRUPTED)
+        console.print("Stopped. The same command resumes.")
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def split_specs(text: str) -> tuple[str, ...]:
@@ -113,8 +115,7 @@ def _known(spec: str) -> str:
     return json.dumps(_DEFAULTS.strategy) if spec == "default" and spec not in strategy_names() else spec
 
 
-def _fail(message: str, code: int) -> None:
-    Console(stderr=True).print(
-        message, style="red" if code == 1 else None, highlight=False, markup=False, soft_wrap=True
-    )
-    raise typer.Exit(code)
+def _fail(message: str) -> NoReturn:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[red]Error:[/red] {escape(message)}")
+    raise typer.Exit(1)

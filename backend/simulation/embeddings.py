@@ -66,6 +66,7 @@ def embed(
             state = {"embedder": embedder.name, "dimensions": embedder.dimension, "done": 0, "broken": {}}
             _vectors(path, len(keys), embedder.dimension, "w+")
         _embed_rest(dataset, keys, embedder, path, state, state_path, on_progress)
+    on_progress(len(keys), len(keys))
     broken = {int(position): reason for position, reason in state["broken"].items()}
     return Embeddings(path, state["embedder"], state["dimensions"], len(dataset), keys, broken)
 

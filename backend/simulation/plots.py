@@ -84,7 +84,15 @@ def _saved(found: Outcome, ink: str) -> Figure:
             colour, _ = _style(summary.strategy, names, ink)
             saved = summary.targets[column].saved
             if saved is None:
-                axes.text(0, row, " not reached by every seed", color=ink, fontsize=8, va="center")
+                axes.text(
+                    0.02,
+                    row,
+                    "not reached by every seed",
+                    transform=axes.get_yaxis_transform(),
+                    color=ink,
+                    fontsize=8,
+                    va="center",
+                )
                 continue
             if saved.low is not None and saved.high is not None:
                 axes.plot([saved.low, saved.high], [row, row], color=colour, linewidth=2)

@@ -91,7 +91,7 @@ class StrategySummary:
     """One strategy over all seeds.
 
     gain: area under the curve less random's. verdict: "better" or "worse" where the interval of the gain excludes 0,
-    "no difference shown" where it does not, "baseline" for random, "" where there is one seed only.
+    "inconclusive" where it does not, "baseline" for random, "" where there is one seed only.
     """
 
     strategy: str
@@ -181,7 +181,7 @@ def _verdict(gain: Estimate | None) -> str:
         return ""
     if gain.low > 0:
         return "better"
-    return "worse" if gain.high < 0 else "no difference shown"
+    return "worse" if gain.high < 0 else "inconclusive"
 
 
 def _labels_to_target(
@@ -208,7 +208,7 @@ def _labels_to_target(
     return LabelsToTarget(share, float(np.mean(reached)), len(reached), saved, None in by_random)
 
 
-CHANGES = ("a batch earlier", "a batch later", "25 % earlier", "25 % later")
+CHANGES = ("a batch earlier", "a batch later", "25% earlier", "25% later")
 
 
 def stopping_points(
