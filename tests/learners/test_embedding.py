@@ -196,7 +196,8 @@ def test_a_pool_without_images_cannot_be_learnt_from(tmp_path):
 
 
 def test_several_embedders_side_by_side(tmp_path: Path) -> None:
-    images = [Image.fromarray(np.full((32, 32), 20 * i, np.uint8)) for i in range(12)]
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(256, size=(32, 32), dtype=np.uint8)) for _ in range(12)]
     joined = load_embedder("self-supervised+self-supervised", tmp_path, lambda: images)
     alone = load_embedder("self-supervised", tmp_path, list)
     assert joined.name == f"{alone.name}+{alone.name}"
