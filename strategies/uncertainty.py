@@ -1,8 +1,8 @@
 """Uncertainty sampling: the images that the model is least sure of (Lewis & Gale, 1994).
 
 All scores are of the committee's mean probabilities. Several labels an image are as many independent yes/no
-questions: the least certain one decides for `least_confidence` and `margin` (BinMin; Brinker, 2006), and the
-mean for `entropy`, because the entropies of independent answers add up.
+questions: the least certain one decides for `least_confidence`, `margin` and `ratio` (BinMin; Brinker, 2006), and
+the mean for `entropy`, because the entropies of independent answers add up.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,8 @@ class LeastConfidence(ScoredStrategy):
     needs = frozenset({Need.PROBABILITIES})
 
     def scores(self, pool: Pool) -> Scores:
-        p = pool.probabilities
-        likeliest: Scores = np.maximum(p, 1 - p).min(axis=1) if pool.multi_label else p.max(axis=1)
-        return 1 - likeliest
+        best, _ = _best_two(pool)
+        return 1 - best
 
     def reason(self, pool: Pool, index: int) -> str:
         if pool.multi_label:
@@ -43,22 +42,26 @@ class Margin(ScoredStrategy):
     needs = frozenset({Need.PROBABILITIES})
 
     def scores(self, pool: Pool) -> Scores:
-        p = pool.probabilities
-        if pool.multi_label:
-            lead: Scores = np.abs(2 * p - 1).min(axis=1)
-        elif p.shape[1] == 1:
-            lead = p[:, 0]
-        else:
-            top = np.partition(p, p.shape[1] - 2, axis=1)
-            lead = top[:, -1] - top[:, -2]
-        return 1 - lead
+        best, second = _best_two(pool)
+        return 1 - (best - second)
 
     def reason(self, pool: Pool, index: int) -> str:
-        p = pool.probabilities[index]
-        if pool.multi_label or len(p) == 1:
-            return _undecided(pool, index)
-        best, second = (int(i) for i in np.argsort(-p, kind="stable")[:2])
-        return f"between {_with_share(pool, index, best)} and {_with_share(pool, index, second)}"
+        return between(pool, index)
+
+
+@dataclass(frozen=True)
+class Ratio(ScoredStrategy):
+    """The probability of the second likeliest class over that of the likeliest (Monarch, 2021: ratio of confidence)."""
+
+    name = "ratio"
+    needs = frozenset({Need.PROBABILITIES})
+
+    def scores(self, pool: Pool) -> Scores:
+        best, second = _best_two(pool)
+        return second / best
+
+    def reason(self, pool: Pool, index: int) -> str:
+        return between(pool, index)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,27 @@ class Entropy(ScoredStrategy):
             return _undecided(pool, index)
         likeliest = np.argsort(-pool.probabilities[index], kind="stable")[:3]
         return "undecided: " + ", ".join(_with_share(pool, index, int(c)) for c in likeliest)
+
+
+def between(pool: Pool, index: int) -> str:
+    """Which two classes compete, in words."""
+    p = pool.probabilities[index]
+    if pool.multi_label or len(p) == 1:
+        return _undecided(pool, index)
+    best, second = (int(i) for i in np.argsort(-p, kind="stable")[:2])
+    return f"between {_with_share(pool, index, best)} and {_with_share(pool, index, second)}"
+
+
+def _best_two(pool: Pool) -> tuple[Scores, Scores]:
+    """(size,) probability of the likeliest answer and of the next; for several labels those of the least certain."""
+    p = pool.probabilities
+    if pool.multi_label:
+        best: Scores = np.maximum(p, 1 - p).min(axis=1)
+        return best, 1 - best
+    if p.shape[1] == 1:
+        return p[:, 0], np.zeros(pool.size)
+    top = np.partition(p, p.shape[1] - 2, axis=1)
+    return top[:, -1], top[:, -2]
 
 
 def entropy(probabilities: NDArray[np.float64], *, multi_label: bool) -> Scores:
