@@ -1,11 +1,13 @@
-"""Information density: uncertain images, and among them those that stand for many others."""
+"""Density: images that stand for many others, by the cosine of embeddings."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from strategies.adaptive import choose_adaptively
 from strategies.distances import BLOCK
-from strategies.pool import Floats, Need, Pool, Scores
+from strategies.pool import Floats, Indices, Need, Pool, Scores
+from strategies.protocol import Ranking, check_request
 from strategies.scored import ScoredStrategy
 from strategies.uncertainty import Entropy
 
@@ -38,24 +40,83 @@ class InformationDensity(ScoredStrategy):
         return f"{self.uncertainty.reason(pool, index)}; and like many others in the pool"
 
 
+@dataclass(frozen=True)
+class Representative(ScoredStrategy):
+    """What is typical of the domain to be served, and not of the labeled set (Munro, Human-in-the-Loop ML, ch. 4).
+
+    Cosine similarity to the centroid of the domain, less that to the centroid of the labeled set. The domain is the
+    pool, or `Pool.target_embeddings` where given; the centroid is the mean of embeddings scaled to length 1. With
+    nothing labeled only the first counts.
+    """
+
+    name = "representative"
+    needs = frozenset({Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS})
+
+    def scores(self, pool: Pool) -> Scores:
+        return _typical_of_one(pool, _direction(_domain(pool)), _sum(pool.require(Need.LABELED_EMBEDDINGS)))
+
+    def rank(self, pool: Pool, size: int, *, batch_size: int, seed: int) -> Ranking:
+        """Munro's adaptive sampling: what is chosen counts as labeled, in mini-batches. Scores are of that time."""
+        check_request(size, batch_size)
+        embeddings = pool.require(Need.EMBEDDINGS)
+        domain, labeled = _direction(_domain(pool)), _sum(pool.require(Need.LABELED_EMBEDDINGS))
+
+        def given(picks: Indices) -> Scores:
+            return _typical_of_one(pool, domain, labeled + _sum(embeddings[picks]))
+
+        picks, scores = choose_adaptively(pool, size, batch_size, given)
+        return Ranking(picks, scores, tuple(self.reason(pool, int(i)) for i in picks))
+
+    def reason(self, pool: Pool, index: int) -> str:
+        domain = "pool" if pool.target_embeddings is None else "domain to be served"
+        return f"typical of the {domain}, and less of what is labeled or chosen before"
+
+
+def _domain(pool: Pool) -> Floats:
+    return pool.require(Need.EMBEDDINGS) if pool.target_embeddings is None else pool.target_embeddings
+
+
+def _typical_of_one(pool: Pool, domain: Scores, other: Scores) -> Scores:
+    """(pool.size,) cosine similarity to the one direction, less that to the other, unless it is 0."""
+    return _projection(pool.require(Need.EMBEDDINGS), domain - _unit(other[None])[0])
+
+
 def mean_similarity(embeddings: Floats) -> Scores:
     """(n,) mean cosine similarity of each row to all rows, itself among them, no less than 0. A zero row has 0.
 
     It is the dot product with the mean of the unit vectors: two passes, no matrix of pairs.
     """
+    mean = _sum(embeddings) / max(1, len(embeddings))
+    similarity: Scores = np.maximum(_projection(embeddings, mean), 0)
+    return similarity
+
+
+def _direction(embeddings: Floats) -> Scores:
+    """The centroid of the rows scaled to length 1, itself of length 1."""
+    direction: Scores = _unit(_sum(embeddings)[None])[0]
+    return direction
+
+
+def _sum(embeddings: Floats) -> Scores:
+    """(dimensions,) sum of the rows scaled to length 1."""
     total = np.zeros(embeddings.shape[1])
     for start in range(0, len(embeddings), BLOCK):
         total += _unit(embeddings[start : start + BLOCK]).sum(axis=0)
+    return total
+
+
+def _projection(embeddings: Floats, onto: Scores) -> Scores:
+    """(n,) dot products of the rows scaled to length 1 with a direction."""
     # Rounded, because the last bits of a sum depend on the order of the pool.
-    mean = (total / max(1, len(embeddings))).astype(np.float32).astype(np.float64)
-    similarity = np.empty(len(embeddings))
+    onto = onto.astype(np.float32).astype(np.float64)
+    products = np.empty(len(embeddings))
     for start in range(0, len(embeddings), BLOCK):
         # A row's own sum, not a matrix product, whose last bits depend on where the row stands.
-        similarity[start : start + BLOCK] = (_unit(embeddings[start : start + BLOCK]) * mean).sum(axis=1)
-    return np.maximum(similarity, 0)
+        products[start : start + BLOCK] = (_unit(embeddings[start : start + BLOCK]) * onto).sum(axis=1)
+    return products
 
 
-def _unit(rows: Floats) -> Scores:
+def _unit(rows: Floats | Scores) -> Scores:
     wide = rows.astype(np.float64)
     lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
     unit: Scores = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)

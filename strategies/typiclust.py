@@ -6,16 +6,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from strategies.clustering import k_means
+from strategies.clustering import in_turns, k_means
 from strategies.distances import Space, squared_distances
-from strategies.ordering import highest
 from strategies.pool import Indices, Need, Pool, Scores
 from strategies.protocol import Ranking, check_request
+from strategies.sampling import sample
 
 _NEIGHBOURS = 20  # as in the paper
 _CLUSTERS = 500  # at most, as in the paper
-_SAMPLE = 10_000  # images of a larger pool: what is typical of a uniform sample is typical of the pool
+_LEAST = 6  # points, as in the authors' code: what is in a smaller cluster is not typical
+_SAMPLE = 20_000  # images of a larger pool: 40 for each of the most clusters, twice the neighbours that count
 _PAIRS = 2**22  # distances computed at once
+_NEAREST = 1e-5  # mean distance to the neighbours, at least: repeated images are not infinitely typical
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,13 @@ class TypiClust:
     """TypiClust: the most typical image of each large cluster without labels (Hacohen et al., ICML 2022).
 
     Labeled set and pool are clustered together, into as many clusters as there will be labels (at most 500).
-    The clusters with fewest labels come first, the largest of them first; in each the image with the highest
-    typicality: one over the mean distance to its 20 nearest neighbours in the cluster. That is the score.
+    The clusters with fewest labels come first, the largest of them first, those of five images or fewer last; in
+    each the image with the highest typicality: one over the mean distance to its 20 nearest neighbours in the
+    cluster. That is the score.
 
     The paper clusters anew for each batch. Here a clustering serves as many picks as there were before it, so
-    that a long ranking takes few. A uniform sample of 10,000 images stands for a larger pool.
+    that a long ranking takes few. A uniform sample of 20,000 images stands for a larger pool: what is typical of
+    the one is typical of the other.
     """
 
     name = "typiclust"
@@ -38,8 +42,8 @@ class TypiClust:
         check_request(size, batch_size)
         embeddings, labeled = pool.require(Need.EMBEDDINGS), pool.require(Need.LABELED_EMBEDDINGS)
         size = min(size, pool.size)
-        sample = _sample(pool, max(size, _SAMPLE), seed)
-        space = Space(np.concatenate([labeled, embeddings[sample]]))
+        candidates = sample(pool, max(size, _SAMPLE), seed)
+        space = Space(np.concatenate([labeled, embeddings[candidates]]))
         taken = np.arange(len(space.points)) < len(labeled)  # labeled or picked
         picks: Indices = np.empty(0, dtype=np.int64)
         scores: Scores = np.empty(0)
@@ -48,26 +52,15 @@ class TypiClust:
             step = max(batch_size, len(picks))
             clusters = min(len(labeled) + len(picks) + step, _CLUSTERS, len(space.points))
             step = min(step, size - len(picks)) if clusters < _CLUSTERS else size - len(picks)
-            labels = k_means(space, clusters, seed).cpu().numpy()
+            labels = k_means(space, clusters, seed).labels.cpu().numpy()
             typicality = _typicality(space, labels, taken)
-            images = np.bincount(labels[~taken], minlength=clusters)
-            covered = np.bincount(labels[taken], minlength=clusters)
-            best = _uncovered_first(labels, taken, typicality, images, covered)[:step]
-            reasons += [_reason(int(images[c]), int(covered[c])) for c in labels[best]]
+            turns = in_turns(labels, taken, typicality, np.ones(len(labels)), _LEAST)
+            best = turns.order[:step]
+            reasons += [_reason(int(turns.sizes[c]), int(turns.covered[c])) for c in labels[best]]
             scores = np.append(scores, typicality[best])
             picks = np.append(picks, best)
             taken[best] = True
-        return Ranking(sample[picks - len(labeled)], scores, tuple(reasons))
-
-
-def _sample(pool: Pool, size: int, seed: int) -> Indices:
-    """Positions of min(size, n) images drawn uniformly, in an order that does not depend on the pool's."""
-    by_content = highest(pool, np.zeros(pool.size), pool.size)
-    if pool.size <= size:
-        return by_content
-    return by_content[
-        np.sort(np.random.default_rng(seed).choice(pool.size, size, replace=False, shuffle=False))
-    ]
+        return Ranking(candidates[picks - len(labeled)], scores, tuple(reasons))
 
 
 def _typicality(space: Space, labels: Indices, taken: NDArray[np.bool_]) -> Scores:
@@ -85,21 +78,9 @@ def _typicality(space: Space, labels: Indices, taken: NDArray[np.bool_]) -> Scor
             squares = squared_distances(rows.at(block), rows)
             # One more, because each is its own nearest, at distance 0.
             nearest = squares.topk(neighbours + 1, dim=1, largest=False).values.sqrt()
-            mean = nearest.sum(dim=1) / neighbours
-            typicality[members[block]] = (1 / (mean + 1e-5)).cpu().numpy()  # finite for repeated images
+            mean = (nearest.sum(dim=1) / neighbours).clamp(min=_NEAREST)
+            typicality[members[block]] = (1 / mean).cpu().numpy()
     return typicality
-
-
-def _uncovered_first(
-    labels: Indices, taken: NDArray[np.bool_], typicality: Scores, images: Indices, covered: Indices
-) -> Indices:
-    """The points not taken in turns over the clusters: fewest labels first, then the largest, most typical first."""
-    free = np.flatnonzero(~taken)
-    by_cluster = free[np.lexsort((-typicality[free], labels[free]))]
-    cluster = labels[by_cluster]
-    turn = covered[cluster] + np.arange(len(by_cluster)) - (np.cumsum(images) - images)[cluster]
-    order: Indices = by_cluster[np.lexsort((cluster, -images[cluster], turn))]
-    return order
 
 
 def _reason(images: int, covered: int) -> str:

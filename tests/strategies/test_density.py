@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from strategies import Bald, Entropy, InformationDensity, Need, Pool
+from strategies import Bald, Entropy, InformationDensity, Need, Pool, Representative
 from strategies.density import mean_similarity
 
 
@@ -36,3 +36,34 @@ def test_needs_what_its_uncertainty_needs() -> None:
 def test_a_beta_that_is_none(beta: float) -> None:
     with pytest.raises(ValueError, match="beta is"):
         InformationDensity(beta=beta)
+
+
+def test_representative_is_like_the_pool_and_unlike_the_labeled_set() -> None:
+    """Centroids at 45° and at 0°: cosines to the first less cosines to the second."""
+    pool = Pool(2, embeddings=np.array([[3, 0], [0, 1.0]]), labeled_embeddings=np.array([[2, 0.0]]))
+    half = 2**-0.5
+    np.testing.assert_allclose(Representative().scores(pool), [half - 1, half], atol=1e-7)
+
+
+def test_representative_of_a_target_domain() -> None:
+    pool = Pool(
+        2,
+        embeddings=np.array([[1, 0], [0, 1.0]]),
+        labeled_embeddings=np.array([[0, 1.0]]),
+        target_embeddings=np.array([[5, 0.0]]),
+    )
+    np.testing.assert_allclose(Representative().scores(pool), [1, -1])
+    assert "domain to be served" in Representative().reason(pool, 0)
+
+
+def test_representative_with_nothing_labeled() -> None:
+    pool = Pool(3, embeddings=np.array([[1, 0], [1, 0], [0, 1.0]]), labeled_embeddings=np.empty((0, 2)))
+    np.testing.assert_allclose(Representative().scores(pool), np.array([2, 2, 1]) / 5**0.5, atol=1e-7)
+
+
+def test_representative_counts_what_it_chose_as_labeled() -> None:
+    """Most of the pool points one way, some another: once the one is chosen, the other lacks."""
+    embeddings = np.repeat(np.eye(2), [6, 3], axis=0)
+    pool = Pool(9, embeddings=embeddings, labeled_embeddings=np.empty((0, 2)))
+    first, second = Representative().rank(pool, 2, batch_size=1, seed=0).indices.tolist()
+    assert first < 6 <= second
