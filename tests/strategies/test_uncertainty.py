@@ -5,7 +5,7 @@ from math import log
 import numpy as np
 import pytest
 
-from strategies import Entropy, LeastConfidence, Margin, Pool
+from strategies import Entropy, LeastConfidence, Margin, Pool, Ratio
 from strategies.scored import ScoredStrategy
 
 CERTAIN, TWO, THREE = [1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.4, 0.3, 0.3]
@@ -22,6 +22,7 @@ def pool(*rows: list[float], multi_label: bool = False) -> Pool:
     [
         (LeastConfidence(), [0, 0.5, 0.6]),
         (Margin(), [0, 1, 0.9]),
+        (Ratio(), [0, 1, 0.75]),
         (Entropy(), [0, log(2), -0.4 * log(0.4) - 0.6 * log(0.3)]),
     ],
 )
@@ -41,6 +42,7 @@ def binary_entropy(p: float) -> float:
     [
         (LeastConfidence(), [0.1, 0.5]),  # the least certain class: 0.9, and 0.5
         (Margin(), [0.2, 1]),
+        (Ratio(), [1 / 9, 1]),
         (Entropy(), [binary_entropy(0.1), (binary_entropy(0.5) + 2 * binary_entropy(0.1)) / 3]),
     ],
 )
@@ -56,7 +58,7 @@ def test_multi_label_can_say_yes_to_nothing() -> None:
 
 def test_one_class_leaves_no_doubt() -> None:
     one = Pool(2, committee=np.ones((1, 2, 1)))
-    for strategy in (LeastConfidence(), Margin(), Entropy()):
+    for strategy in (LeastConfidence(), Margin(), Ratio(), Entropy()):
         assert strategy.scores(one).tolist() == [0, 0]
         assert len(strategy.rank(one, 2, batch_size=1, seed=0)) == 2
 
@@ -71,6 +73,7 @@ def test_near_certain_images_stay_apart() -> None:
 def test_reasons_name_the_classes() -> None:
     images = pool(TWO, THREE)
     assert Margin().reason(images, 0) == 'between "shirt" (50%) and "coat" (50%)'
+    assert Ratio().reason(images, 1) == 'between "shirt" (40%) and "coat" (30%)'
     assert LeastConfidence().reason(images, 1) == 'most likely "shirt", with only 40%'
     assert Entropy().reason(images, 1) == 'undecided: "shirt" (40%), "coat" (30%), "bag" (30%)'
     assert (
