@@ -1,5 +1,6 @@
 """Diversity: the images least like everything labeled or chosen before."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,9 @@ import torch
 from torch import Tensor
 
 from strategies.distances import BLOCK, Rows, Space, on_device, squared_distances
-from strategies.ordering import fingerprints, highest
+from strategies.greedy import Greedy
+from strategies.objective import Factor
+from strategies.ordering import highest
 from strategies.pool import Indices, Need, Pool, Scores
 from strategies.protocol import Ranking, check_request
 
@@ -23,28 +26,40 @@ class KCenterGreedy:
     name = "k_center_greedy"
     needs = frozenset({Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS})
 
+    def factor(self, pool: Pool, size: int) -> "NearestCenter":
+        """The distance to the nearest labeled or picked image."""
+        return NearestCenter(pool, size)
+
     def rank(self, pool: Pool, size: int, *, batch_size: int, seed: int) -> Ranking:
         """Any prefix of the ranking is spread out, so batches need no care of their own."""
         check_request(size, batch_size)
-        indices, distances = FarthestFirst(pool, min(size, pool.size)).picks()
-        reasons = [f"unlike all that is labeled or chosen before it (distance {d:.3g})" for d in distances]
-        if reasons and not len(pool.require(Need.LABELED_EMBEDDINGS)):
-            reasons[0] = "nearest the centre of the pool"
-        return Ranking(indices, distances, tuple(reasons))
+        size = min(size, pool.size)
+        distance = self.factor(pool, size)
+        greedy = Greedy(pool, [distance], [1.0])
+        if distance.count or not size:
+            picks = greedy.picks(size)
+            return Ranking(picks.indices, picks.values[:, 0], picks.reasons)
+        first = distance.most_central()
+        greedy.take(first)
+        radius = distance.farthest()
+        picks = greedy.picks(size - 1)
+        return Ranking(
+            np.append(first, picks.indices),
+            np.append(radius, picks.values[:, 0]),
+            ("nearest the centre of the pool", *picks.reasons),
+        )
 
 
-class FarthestFirst:
-    """Farthest-first traversal (Gonzalez, 1985): the picks of comparing every image to every centre, lazily.
+class NearestCenter(Factor):
+    """The distance of each image to its nearest centre: what is labeled or picked.
 
-    Centres are what is labeled or picked. The distance of an image to its nearest centre only shrinks when
-    centres are added, so a stale one is an upper bound. The *front*, the images with the highest bounds, is
-    kept fresh. The others catch up with the new centres in one matrix product, when the front has fallen to
-    their bounds. Distances that differ by no more than rounding are ties, broken by content.
+    While there is none, all images have the same distance, which no later one exceeds. Bounds catch up with the
+    centres that they miss in matrix products, and allow for rounding. Values are of differences, not of products: as
+    exact as doubles are, however near images are to each other.
     """
 
     def __init__(self, pool: Pool, size: int) -> None:
         self.pool = pool
-        self.size = size
         self.space = Space(pool.require(Need.EMBEDDINGS))
         labeled = self.space.rows(on_device(pool.require(Need.LABELED_EMBEDDINGS)))
         self.count = len(labeled.norms)  # of centres
@@ -52,114 +67,111 @@ class FarthestFirst:
         self.centers = Rows(
             torch.cat([labeled.values, room]), torch.cat([labeled.norms, room.new_empty(size)])
         )
-        # Squared distance of each image to its nearest centre, -inf once picked; how many centres it knows.
-        self.bounds = room.new_full((pool.size,), torch.inf)
-        self.seen = torch.zeros_like(self.bounds, dtype=torch.int64)
-        # The front: positions, embeddings, fresh squared distances; and the highest bound outside it.
-        self.front = self.seen[:0]
-        self.rows = labeled.at(slice(0))
-        self.distances = self.bounds[:0]
-        self.limit = torch.inf
-
-    def picks(self) -> tuple[Indices, Scores]:
-        """Positions in the pool and distances to the nearest centre, in the order of the picks."""
-        indices: list[int] = []
-        squares: list[float] = []
-        if self.size and self.count:
-            self._measure(self.centers.at(slice(self.count)))
-        elif self.size:
-            indices.append(self._start())
-            squares.append(max(0.0, float(self.bounds.max())))
-        while len(indices) < self.size:
-            best, tolerance = self._best()
-            if best <= tolerance:  # all that is left repeats what is labeled or picked
-                left = (self.bounds >= 0).double().cpu().numpy()
-                rest = highest(self.pool, left, self.size - len(indices)).tolist()
-                return np.array(indices + rest), np.sqrt(squares + [0.0] * len(rest))
-            place = self._first_by_content(self.front, self.distances >= best - tolerance)
-            indices.append(int(self.front[place]))
-            squares.append(best)
-            self._add_center(indices[-1], self.rows.at(slice(place, place + 1)))
-        return np.array(indices, dtype=np.int64), np.sqrt(squares)
-
-    def _start(self) -> int:
-        """Makes the image nearest the mean the first centre."""
-        # Rounded, because the last bits of a sum depend on the order of the pool.
-        mean = self.space.points.mean(dim=0, dtype=torch.float64).float()
-        self._measure(self.space.rows(mean[None]))
-        everything = torch.arange(self.pool.size, device=self.front.device)
-        nearest = float(self.bounds.min())
-        first = self._first_by_content(everything, self.bounds <= nearest + self.space.rounding(nearest))
-        center = self.space.rows(self.space.points[first : first + 1])
-        self._measure(center)
-        self._add_center(first, center)
-        self.seen.fill_(1)
-        return first
-
-    def _measure(self, centers: Rows) -> None:
-        """Sets all bounds to the squared distance to the nearest of these centres."""
+        # For each image a bound of the squared distance to its nearest centre, and how many centres that knows.
+        self.squares = room.new_empty(pool.size)
+        self.seen = torch.full_like(self.squares, self.count, dtype=torch.int64)
         for block, rows in self.space.blocks():
-            self.bounds[block] = squared_distances(rows, centers).amin(dim=1)
-        self.seen.fill_(self.count)
+            self.squares[block] = self._bound(rows, 0) if self.count else 4 * rows.norms
+        if not self.count and pool.size:
+            self.squares[:] = self.squares.max()
+        # The images whose values were asked for last, and their rows.
+        self.asked: Indices | None = None
+        self.rows = labeled.at(slice(0))
 
-    def _first_by_content(self, positions: Tensor, tied: Tensor) -> int:
-        """The place in `positions`, among those `tied`, that comes first in whatever order the pool is."""
-        places = tied.nonzero()[:, 0]
-        if len(places) == 1:
-            return int(places[0])
-        indices = positions[places].cpu().numpy()
-        return int(places[int(np.lexsort((indices, fingerprints(self.pool, indices)))[0])])
+    def values(self, indices: Indices | slice) -> Scores:
+        """The same images are asked for again and again, and catch up with the last pick only."""
+        assert isinstance(indices, np.ndarray)
+        positions = self._positions(indices)
+        squares = self.squares[positions]
+        if self.count and indices is not self.asked:
+            self.asked, self.rows = indices, self.space.rows(self.space.points[positions])
+            squares = torch.minimum(squares, self._exact(self.rows))
+        elif self.count:
+            for center in self.centers.values[int(self.seen[positions[:1]]) : self.count]:
+                squares = torch.minimum(squares, (self.rows.values - center).square_().sum(dim=1))
+        self.squares[positions] = squares
+        self.seen[positions] = self.count
+        return _distances(squares)
 
-    def _add_center(self, index: int, center: Rows) -> None:
+    def bounds(self, indices: Indices | slice) -> Scores:
+        return _distances(self.squares[indices if isinstance(indices, slice) else self._positions(indices)])
+
+    def tighten(self, indices: Indices) -> Scores:
+        positions = self._positions(indices)
+        stale = positions[self.seen[positions] < self.count]
+        stale = stale[torch.argsort(self.seen[stale])]  # equally stale ones side by side
+        for part, rows in self.space.blocks(stale):
+            bound = self._bound(rows, int(self.seen[part][0]))
+            self.squares[part] = torch.minimum(self.squares[part], bound)
+        self.seen[stale] = self.count
+        return _distances(self.squares[positions])
+
+    def add(self, index: int) -> None:
+        center = self.space.rows(self.space.points[index : index + 1])
         self.centers.values[self.count] = center.values[0]
         self.centers.norms[self.count] = center.norms[0]
         self.count += 1
-        torch.minimum(self.distances, squared_distances(self.rows, center)[:, 0], out=self.distances)
-        self.distances[self.front == index] = -torch.inf
-        self.bounds[index] = -torch.inf
 
-    def _best(self) -> tuple[float, float]:
-        """The largest squared distance of all and its rounding; the front then holds every image that has it."""
-        width = BLOCK
-        while True:
-            if len(self.front):
-                place = int(self.distances.argmax())
-                best = float(self.distances[place])
-                tolerance = self._rounding(place)
-                if best - tolerance > self.limit or max(best, self.limit) <= tolerance:
-                    return best, tolerance
-            self._refill(width)
-            width *= 2  # where many bounds are stale, more are refreshed at once
+    def reason(self, index: int) -> str:
+        if not self.count:
+            return "nothing labeled yet to be unlike"
+        distance = float(self.squares[index]) ** 0.5
+        return f"unlike all that is labeled or chosen before it (distance {distance:.3g})"
 
-    def _rounding(self, place: int) -> float:
-        return self.space.rounding(float(self.rows.norms[place] + self.distances[place]))
+    def most_central(self) -> int:
+        """The image nearest the pool's mean."""
+        # Rounded, because the last bits of a sum depend on the order of the pool.
+        mean = self.space.rows(self.space.points.mean(dim=0, dtype=torch.float64).float()[None])
+        closeness = np.empty(self.pool.size)
+        for block, rows in self.space.blocks():
+            closeness[block] = -(rows.values - mean.values).square_().sum(dim=1).cpu().numpy()
+        return int(highest(self.pool, closeness, 1)[0])
 
-    def _refill(self, width: int) -> None:
-        """Makes a front of the `width` images with the highest bounds, less those that fall below all others."""
-        self.bounds[self.front] = self.distances
-        self.seen[self.front] = self.count
-        left = int((self.bounds >= 0).sum())
-        highest_bounds, front = torch.topk(self.bounds, min(width, left))
-        self.limit = float(highest_bounds[-1]) if width < left else -torch.inf
-        front = front[torch.argsort(self.seen[front])]  # equally stale ones side by side
-        kept: list[tuple[Tensor, Rows]] = []
-        for part, rows in self.space.blocks(front):
-            assert isinstance(part, Tensor)
-            missed = self.centers.at(slice(int(self.seen[part[0]]), self.count))
-            if len(missed.norms):
-                nearest = squared_distances(rows, missed).amin(dim=1)
-                self.bounds[part] = torch.minimum(self.bounds[part], nearest)
-            high = self.bounds[part] >= self.limit
-            kept.append((part[high], rows.at(high)))
-        self.seen[front] = self.count
-        self.front = torch.cat([part for part, _ in kept])
-        self.rows = Rows(
-            torch.cat([rows.values for _, rows in kept]), torch.cat([rows.norms for _, rows in kept])
-        )
-        self.distances = self.bounds[self.front]
-        if len(self.front) > BLOCK:
-            best, places = torch.topk(self.distances, BLOCK + 1)
-            if best[0] - self._rounding(int(places[0])) > best[-1]:
-                self.limit = float(best[-1])
-                self.front, self.rows = self.front[places[:-1]], self.rows.at(places[:-1])
-                self.distances = best[:-1].clone()
+    def farthest(self) -> float:
+        """The largest of all distances."""
+        return float(self.tighten(np.arange(self.pool.size)).max())
+
+    def _positions(self, indices: Indices) -> Tensor:
+        return torch.from_numpy(indices).to(self.squares.device)
+
+    def _nearest(self, rows: Rows, start: int) -> Tensor:
+        """(k,) squared distances to the nearest of the centres from `start` on, but for rounding."""
+        nearest = torch.full_like(rows.norms, torch.inf)
+        for centers in self._blocks_of_centers(start):
+            nearest = torch.minimum(nearest, squared_distances(rows, centers).amin(dim=1))
+        return nearest
+
+    def _bound(self, rows: Rows, start: int) -> Tensor:
+        """(k,) what no squared distance to the nearest of these centres exceeds; 0 for a repeated image."""
+        nearest, rounding = self._nearest(rows, start), self._rounding(rows)
+        bound = nearest + rounding
+        doubtful = nearest <= rounding
+        if doubtful.any():
+            bound[doubtful] = self._exact(rows.at(doubtful), start)
+        return bound
+
+    def _exact(self, rows: Rows, start: int = 0) -> Tensor:
+        """(k,) squared distances to the nearest of the centres from `start` on, by differences."""
+        exact = torch.full_like(rows.norms, torch.inf)
+        for first in range(0, len(rows.norms), BLOCK):
+            block = rows.at(slice(first, first + BLOCK))
+            doubt = self._nearest(block, start) + 2 * self._rounding(block)
+            for centers in self._blocks_of_centers(start):
+                near = squared_distances(block, centers) <= doubt[:, None]
+                for pairs in torch.split(near.nonzero(), BLOCK):
+                    which, center = pairs.unbind(dim=1)
+                    squares = (block.values[which] - centers.values[center]).square_().sum(dim=1)
+                    exact.scatter_reduce_(0, which + first, squares, "amin")
+        return exact
+
+    def _blocks_of_centers(self, start: int) -> Iterator[Rows]:
+        for first in range(start, self.count, BLOCK):
+            yield self.centers.at(slice(first, min(first + BLOCK, self.count)))
+
+    def _rounding(self, rows: Rows) -> Tensor:
+        return rows.norms * self.space.rounding(1)
+
+
+def _distances(squares: Tensor) -> Scores:
+    distances: Scores = squares.sqrt().cpu().numpy()
+    return distances

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from strategies.objective import Factor, FixedFactor
 from strategies.ordering import highest
 from strategies.pool import Need, Pool, Scores
 from strategies.protocol import Ranking, check_request
@@ -26,10 +27,18 @@ class ScoredStrategy(ABC):
     def rank(self, pool: Pool, size: int, *, batch_size: int, seed: int) -> Ranking:
         """The images with the highest scores."""
         check_request(size, batch_size)
+        scores = self._finite_scores(pool)
+        indices = highest(pool, scores, size)
+        return Ranking(indices, scores[indices], tuple(self.reason(pool, int(i)) for i in indices))
+
+    def factor(self, pool: Pool, size: int) -> Factor:
+        """The score, as an objective of a product."""
+        return FixedFactor(self.name, self._finite_scores(pool), lambda index: self.reason(pool, index))
+
+    def _finite_scores(self, pool: Pool) -> Scores:
         scores = self.scores(pool)
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"{self.name} gave scores that are not finite: report it to who wrote the strategy."
             )
-        indices = highest(pool, scores, size)
-        return Ranking(indices, scores[indices], tuple(self.reason(pool, int(i)) for i in indices))
+        return scores

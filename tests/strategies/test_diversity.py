@@ -40,7 +40,7 @@ def test_on_a_line() -> None:
 def test_nothing_labeled_starts_at_the_centre() -> None:
     ranking = rank(np.array([[0.0], [4], [5], [10]]), np.empty((0, 1)), 3)
     assert ranking.indices.tolist() == [2, 3, 0] or ranking.indices.tolist() == [2, 0, 3]
-    assert ranking.scores.tolist() == [5, 5, 5]
+    np.testing.assert_allclose(ranking.scores, [5, 5, 5])
     assert ranking.reasons[0] == "nearest the centre of the pool"
 
 
@@ -73,6 +73,18 @@ def test_far_from_the_origin() -> None:
     points = np.random.default_rng(4).normal(size=(500, 4)).astype(np.float32) + 1000
     picks, _ = every_image_with_every_centre(points, points[:1], 100)
     assert rank(points, points[:1], 100).indices.tolist() == picks
+
+
+def test_near_duplicates_beyond_the_reach_of_matrix_products() -> None:
+    """Frames of ten scenes that differ in their last bits: |a|² + |b|² − 2ab cannot tell them apart."""
+    rng = np.random.default_rng(6)
+    scenes = rng.normal(size=(10, 16))[rng.integers(10, size=600)]
+    points = (scenes + 1e-6 * rng.normal(size=scenes.shape)).astype(np.float32)
+    picks, scores = every_image_with_every_centre(points, points[:1], 200)
+    ranking = rank(points, points[:1], 200)
+    assert ranking.indices.tolist() == picks
+    np.testing.assert_allclose(ranking.scores, scores, rtol=1e-12)
+    assert ranking.scores[100] < 1e-5
 
 
 def test_repeated_images_come_last_and_once_each() -> None:
