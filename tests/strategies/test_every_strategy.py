@@ -8,10 +8,23 @@ from hypothesis import strategies as st
 from strategies import Pool, Ranking, Strategy, Units, Validation, strategy, strategy_names
 
 SPECS = [
-    *(name for name in strategy_names() if name != "mixture"),
+    *(
+        name
+        for name in strategy_names()
+        if name not in ("mixture", "power_acquisition", "product", "without_near_duplicates")
+    ),
+    "{power_acquisition: {score: margin, coldness: 4}}",
     "{information_density: {uncertainty: bald, beta: 0.5}}",
     "{filter_then_diversify: {filter: vote_entropy, diversify: typiclust, keep: 2}}",
+    "{without_near_duplicates: margin}",
+    "{without_near_duplicates: {strategy: k_means, distance: 1}}",
+    "{clue: least_confidence}",
+    "{prob_cover: {delta: 1.5}}",
     "{mixture: {strategies: [margin, k_center_greedy], shares: [2, 1]}}",
+    "{product: {objectives: [margin, k_center_greedy, balance], strengths: [1, 1, 0.5]}}",
+    "{product: {objectives: [entropy, {balance: {over: weather, target: proportional}}]}}",
+    "{balance: {over: weather, target: {rain: 3, sun: 1}}}",
+    "{quotas: {strategy: k_center_greedy, over: weather, target: {rain: 3, sun: 1}}}",
 ]
 by_spec = pytest.mark.parametrize("strategy", [strategy(spec) for spec in SPECS], ids=SPECS)
 
