@@ -111,8 +111,12 @@ def _projection(embeddings: Floats, onto: Scores) -> Scores:
     onto = onto.astype(np.float32).astype(np.float64)
     products = np.empty(len(embeddings))
     for start in range(0, len(embeddings), BLOCK):
-        # A row's own sum, not a matrix product, whose last bits depend on where the row stands.
-        products[start : start + BLOCK] = (_unit(embeddings[start : start + BLOCK]) * onto).sum(axis=1)
+        rows = embeddings[start : start + BLOCK].astype(np.float64)
+        # Row by row, not as a matrix product, whose last bits depend on where the row stands.
+        along, lengths = np.einsum("ij,j->i", rows, onto), np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        products[start : start + BLOCK] = np.divide(
+            along, lengths, out=np.zeros_like(along), where=lengths > 0
+        )
     return products
 
 
