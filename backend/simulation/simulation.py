@@ -9,7 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from backend.loop.pool import FROM_A_LEARNER, check_available
+from backend.learners.classification import HeadCommittee
+from backend.loop.pool import FROM_A_LEARNER, check_available, make_pool
 from backend.settings import LoopSettings
 from backend.simulation.dataset import Dataset
 from backend.simulation.datasets import read_dataset
@@ -71,6 +72,8 @@ def run_simulation(request: Request, console: Console) -> None:
     """
     dataset = read_dataset(request.source, request.limit)
     request.hard_cases.check_for(dataset.multi_label)
+    for spec in (*request.strategies, request.cold_start):
+        _try_out(spec, dataset)
     settings = LoopSettings()
     protocol = Protocol(
         dataset.classes,
@@ -98,6 +101,35 @@ def run_simulation(request: Request, console: Console) -> None:
         found = outcome(results, request.stopping, facts)
         write_results(found, request.out)
         print_table(console, found, request.out)
+
+
+def _try_out(spec: str, dataset: Dataset) -> None:
+    """Have a strategy rank a handful of made-up images, so that one that cannot is told of before the work begins."""
+    size, dimensions, classes = min(8, len(dataset)), 4, len(dataset.classes)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(size, dimensions)).astype(np.float32)
+    weight = rng.normal(size=(2, classes, dimensions)).astype(np.float32)
+    bias = np.zeros((2, classes, 1), np.float32)
+    groups = {name: values[:size] for name, values in dataset.groups.items()}
+    strategy = parse_strategy(spec)
+    try:
+        pool = make_pool(
+            strategy.needs,
+            committee=HeadCommittee(dataset.classes, dataset.multi_label, weight, bias, variance=1),
+            classes=dataset.classes,
+            multi_label=dataset.multi_label,
+            embeddings=vectors,
+            features=vectors,
+            labeled_embeddings=vectors,
+            labeled_targets=dataset.targets[:size],
+            validation_features=vectors,
+            validation_targets=dataset.targets[:size],
+            groups=groups,
+            labeled_groups=groups,
+        )
+        strategy.rank(pool, 1, batch_size=1, seed=0)
+    except ValueError as error:
+        raise ValueError(f"The strategy {spec} cannot rank {dataset.name}: {error}") from error
 
 
 def _description(request: Request, dataset: Dataset) -> dict[str, object]:
