@@ -73,10 +73,12 @@ class LoopSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     strategy: Any = Field(
-        default={"filter_then_diversify": {"filter": "margin", "diversify": "k_center_greedy"}},
+        default="default",
         description="What to label next, once a learner can be trained",
     )
-    cold_start_strategy: Any = Field("typiclust", description="What to label next while there is no learner")
+    cold_start_strategy: Any = Field(
+        "max_herding", description="What to label next while there is no learner"
+    )
     embedding: str = Field(
         "auto", description='"auto", a timm model name, "self-supervised", or several joined by "+"'
     )

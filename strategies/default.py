@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from strategies.coverage import MaxHerding
 from strategies.near_duplicates import WithoutNearDuplicates
 from strategies.pool import Need, Pool
 from strategies.protocol import Ranking, Strategy, check_request
-from strategies.typiclust import TypiClust
 from strategies.uncertainty import Margin
 
 
@@ -13,15 +13,16 @@ from strategies.uncertainty import Margin
 class Default:
     """One strategy while labels are few and another when they are many (Hacohen et al., ICML 2022).
 
-    While there is no learner, or fewer than `labels_per_class` labels a class, its probabilities say little, and
-    typical images teach it most. After that the ones that it is unsure of do, of near-duplicates one.
+    While there is no learner, or fewer than `labels_per_class` labels a class, its probabilities say little, and the
+    images that most of the pool is like teach it most. After that the ones that it is unsure of do, of near-duplicates
+    one.
 
     Raises ValueError for a negative number of labels.
     """
 
-    few: Strategy = field(default_factory=TypiClust)
+    few: Strategy = field(default_factory=MaxHerding)
     many: Strategy = field(default_factory=lambda: WithoutNearDuplicates(Margin()))
-    labels_per_class: float = 5
+    labels_per_class: float = 20
     needs: frozenset[Need] = field(init=False, repr=False)
 
     name = "default"

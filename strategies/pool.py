@@ -14,6 +14,10 @@ Scores = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
+class MissingNeed(ValueError):
+    """The pool was made without something that the strategy needs. The message names it."""
+
+
 class Need(StrEnum):
     """What a strategy asks the caller to compute: the field of the pool that must be given."""
 
@@ -185,31 +189,31 @@ class Pool:
         return mean
 
     def require(self, need: Need) -> Floats:
-        """The array behind a need. Raises ValueError where the pool was made without it."""
+        """The array behind a need. Raises MissingNeed where the pool was made without it."""
         array: Floats = self._required(need, "committee" if need is Need.PROBABILITIES else need.value)
         return array
 
     def require_validation(self) -> Validation:
-        """What the learner got right and wrong. Raises ValueError where the pool was made without it."""
+        """What the learner got right and wrong. Raises MissingNeed where the pool was made without it."""
         validation: Validation = self._required(Need.VALIDATION, "validation")
         return validation
 
     def require_units(self) -> Units:
-        """The parts of the images. Raises ValueError where the pool was made without them."""
+        """The parts of the images. Raises MissingNeed where the pool was made without them."""
         units: Units = self._required(Need.UNITS, "units")
         return units
 
     def _required(self, need: Need, name: str) -> Any:
         value = getattr(self, name)
         if value is None:
-            raise ValueError(f"This strategy needs {need.value}: make the pool with Pool({name}=…).")
+            raise MissingNeed(f"This strategy needs {need.value}: make the pool with Pool({name}=…).")
         return value
 
     def group(self, name: str) -> NDArray[np.str_]:
-        """(size,) the values of a metadata field. Raises ValueError, naming those there are, if it is not one."""
+        """(size,) the values of a metadata field. Raises MissingNeed, naming those there are, if it is not one."""
         if name not in self.groups:
             there_are = ", ".join(sorted(self.groups)) or "none"
-            raise ValueError(
+            raise MissingNeed(
                 f"This strategy needs the metadata field {name!r}, which the images do not have. "
                 f"There are: {there_are}."
             )

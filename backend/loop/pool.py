@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from backend.learners.classification import HeadCommittee
 from backend.learners.evaluation import answered_right
-from strategies import Need, Pool, Strategy, Validation
+from strategies import MissingNeed, Need, Pool, Strategy, Validation
 
 # What follows from a learner's answers, so that it cannot be had before there is one.
 FROM_A_LEARNER = frozenset({Need.PROBABILITIES, Need.COMMITTEE, Need.VALIDATION})
@@ -23,9 +23,9 @@ AVAILABLE = FROM_A_LEARNER | {
 
 
 def check_available(strategy: Strategy) -> None:
-    """Raises ValueError for a strategy that needs what a classifier on embeddings does not give."""
+    """Raises MissingNeed for a strategy that needs what a classifier on embeddings does not give."""
     if lacking := sorted(strategy.needs - AVAILABLE):
-        raise ValueError(
+        raise MissingNeed(
             f"The strategy {strategy.name} needs {', '.join(lacking)}, which a classifier of whole images does not "
             "give; choose another strategy."
         )
@@ -77,9 +77,7 @@ def make_pool(
         given["groups"], given["labeled_groups"] = groups, labeled_groups
     if committee is not None:
         if {Need.PROBABILITIES, Need.COMMITTEE} & needs:
-            given["committee"] = (
-                committee.probabilities(features) if probabilities is None else probabilities
-            )
+            given["committee"] = committee.probabilities(features) if probabilities is None else probabilities
         if Need.VALIDATION in needs:
             answers = committee.probabilities(validation_features).mean(axis=0)
             right = answered_right(answers, validation_targets, multi_label)

@@ -13,10 +13,10 @@ from backend.learners.classification import HeadCommittee
 from backend.loop.audit import interleave, random_order
 from backend.loop.embedding import learner_columns, selection_columns
 from backend.loop.learning import LabeledSet
-from backend.loop.pool import make_pool
-from backend.settings import LoopSettings
+from backend.loop.pool import check_available, make_pool
+from backend.settings import InvalidSettings, LoopSettings
 from backend.store.tables import QueueEntry, Round, Task
-from strategies import Need, Ranking, strategy
+from strategies import MissingNeed, Need, Ranking, strategy
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +88,11 @@ def rank_candidates(
 
     labeled: training set and validation set.
 
-    Returns the task ids (n,) that were ranked, and the ranking as positions in them.
+    Returns the task ids (n,) that were ranked, and the ranking as positions in them. Raises InvalidSettings for a
+    strategy that needs what the project's images do not have.
     """
-    chosen = strategy(settings.strategy if committee else settings.cold_start_strategy)
+    name = "strategy" if committee else "cold_start_strategy"
+    chosen = strategy(getattr(settings, name))
     stored, vectors = deployment.embeddings.read(current.project_id, current.facts["embedder"])
     is_candidate = np.isin(stored, pool.candidates)
     ids, vectors = stored[is_candidate], vectors[is_candidate]
@@ -110,14 +112,18 @@ def rank_candidates(
         groups=_columns(_groups(deployment, current.project_id, ids)) if Need.GROUPS in chosen.needs else {},
         labeled_groups=_columns(groups),
     )
-    return ids, chosen.rank(made, size, batch_size=settings.labels_per_round, seed=current.number)
+    try:
+        check_available(chosen)
+        return ids, chosen.rank(made, size, batch_size=settings.labels_per_round, seed=current.number)
+    except MissingNeed as error:
+        raise InvalidSettings(f"setting {name!r}: {error}") from error
 
 
 def _groups(deployment: Deployment, project_id: int, ids: NDArray[np.int64]) -> list[dict[str, str]]:
     """The metadata of tasks, in the order of `ids`."""
     with deployment.database.read() as session:
         rows = session.execute(select(Task.id, Task.groups).where(Task.project_id == project_id))
-        by_id: dict[int, dict[str, str]] = dict(rows.tuples())
+        by_id: dict[int, dict[str, str]] = dict(rows.tuples().all())
     return [by_id.get(int(task_id), {}) for task_id in ids]
 
 

@@ -1,0 +1,62 @@
+"""What the loop computes is what the strategies need."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from backend.learners.classification import HeadCommittee
+from backend.loop.pool import AVAILABLE, check_available, make_pool
+from strategies import Need, strategy, strategy_names
+
+CLASSES = tuple("0123456789")
+WITH_PARAMETERS = {
+    "power_acquisition": "{power_acquisition: margin}",
+    "mixture": "{mixture: {strategies: [margin, random], shares: [1, 1]}}",
+    "product": "{product: {objectives: [margin, k_center_greedy, {balance: {over: weather}}]}}",
+    "without_near_duplicates": "{without_near_duplicates: badge}",
+    "quotas": "{quotas: {strategy: margin, over: weather}}",
+}
+SPECS = [WITH_PARAMETERS.get(name, name) for name in strategy_names() if name != "regions"]
+
+
+DIGITS = load_digits()
+X = (DIGITS.data / 16).astype(np.float32)
+Y = np.eye(10, dtype=np.float32)[DIGITS.target]
+WEATHER = np.array(["rain", "sun", "snow"])[np.arange(len(X)) % 3]
+POOL, LABELED, VALIDATED = slice(0, 300), slice(300, 340), slice(340, 360)
+
+
+@pytest.fixture(scope="module")
+def committee() -> HeadCommittee:
+    return HeadCommittee.fit(X[LABELED], Y[LABELED], CLASSES, seed=0)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_strategy_ranks_the_pool_that_the_loop_makes(committee: HeadCommittee, spec: str) -> None:
+    chosen = strategy(spec)
+    check_available(chosen)
+    made = make_pool(
+        chosen.needs,
+        committee=committee,
+        classes=CLASSES,
+        multi_label=False,
+        embeddings=X[POOL, :32],
+        features=X[POOL],
+        labeled_embeddings=X[LABELED, :32],
+        labeled_targets=Y[LABELED],
+        validation_features=X[VALIDATED],
+        validation_targets=Y[VALIDATED],
+        groups={"weather": WEATHER[POOL]},
+        labeled_groups={"weather": WEATHER[LABELED]},
+    )
+    ranking = chosen.rank(made, 30, batch_size=10, seed=0)
+    assert len(set(ranking.indices.tolist())) == 30
+    assert all(ranking.reasons)
+
+
+def test_a_strategy_for_parts_of_images_is_refused_with_the_reason() -> None:
+    assert Need.UNITS not in AVAILABLE
+    with pytest.raises(
+        ValueError, match="regions needs units, which a classifier of whole images does not give"
+    ):
+        check_available(strategy("{regions: {score: entropy}}"))
