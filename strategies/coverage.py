@@ -71,7 +71,8 @@ class ProbCover:
     """ProbCover: greedy maximum coverage by balls of radius `delta` (Yehuda et al., NeurIPS 2022).
 
     An image covers all that are nearer than delta. Scores are the share of the pool that a pick newly covers. Once
-    all is covered, the rest is drawn at random.
+    all is covered, the rest is drawn at random. Much depends on delta, and the rule below may miss: `max_herding` is
+    the robust successor.
 
     Unless given, delta is the largest distance at which 95 % of the balls are pure: all images in them belong to the
     same of as many k-means clusters as the pool has classes, or `classes` where it does not tell. It is found

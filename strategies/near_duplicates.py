@@ -12,7 +12,10 @@ from strategies.pool import Floats, Indices, Need, Pool
 from strategies.protocol import Ranking, Strategy, check_request
 from strategies.sampling import sample
 
-_SHARE = 0.1
+# Of copies cut and lit a little otherwise, 13 % (Fashion-MNIST), 32 % (digits), 52 % (faces), 93 % (blood cells) and
+# 99 % (street scenes) are within this share of the median distance of their originals, by the embedding learnt from
+# the pool. Of different images, not one in a hundred is so near another; of faces 7, of frames of a street 5.
+_SHARE = 0.25
 _SAMPLE = 1000  # images whose distances to each other are typical of the pool
 _BLOCK = 256  # images looked at one by one, after a matrix product that clears away what is near earlier ones
 
@@ -23,7 +26,7 @@ class WithoutNearDuplicates:
 
     These come last, in the strategy's order, so that no image is lost. Scores and reasons are the strategy's.
 
-    Unless given, the distance is a tenth of the median distance between two images of the pool: it is a measure that
+    Unless given, the distance is a quarter of the median distance between two images of the pool: a measure that
     near-duplicates hardly change, however many there are, unlike the distance to the nearest other image.
 
     Raises ValueError for a distance that is negative or not finite.

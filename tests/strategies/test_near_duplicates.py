@@ -39,8 +39,8 @@ def test_a_distance_of_0_is_that_of_the_very_same() -> None:
 
 
 def test_the_distance_follows_from_the_pool() -> None:
-    """The median distance is 10: two images are near-duplicates within 1 of each other."""
-    line = [0, 0.9, 10, 11.1, 20.0]
+    """The median distance is 10: two images are near-duplicates within 2.5 of each other."""
+    line = [0, 0.9, 10, 13, 20.0]
     ranking = rank(line, [], [0.5, 0.51, 0.52, 0.53, 0.54], 5, distance=None)
     assert ranking.indices.tolist() == [0, 2, 3, 4, 1]
 
