@@ -117,6 +117,23 @@ class HeadCommittee:
         )
 
 
+def why_untrainable(targets: NDArray[Any], minimum_labels: int, *, multi_label: bool) -> str | None:
+    """A sentence that says what is missing before a learner can be trained; None: nothing is.
+
+    targets: (labels, classes) vote shares of the training set.
+    """
+    if len(targets) < minimum_labels:
+        return (
+            f"{len(targets)} of {minimum_labels} labels that the first model needs (audit tasks not counted)"
+        )
+    if multi_label:
+        informative = ((targets > 0.5).any(axis=0) & (targets < 0.5).any(axis=0)).any()
+        return None if informative else "every label so far is the same; a model needs a difference to learn"
+    if (targets.sum(axis=0) > 0).sum() < 2:
+        return "all labels so far are of one class; a model needs at least two"
+    return None
+
+
 def _check(
     embeddings: NDArray[Any],
     targets: NDArray[Any],

@@ -97,23 +97,6 @@ def _vector(target: ChoiceTarget, control: Control) -> NDArray[np.float32] | Non
     return shares / shares.sum() if shares.sum() > 0 else None
 
 
-def why_untrainable(targets: NDArray[np.float32], minimum_labels: int, *, multi_label: bool) -> str | None:
-    """A sentence that says what is missing before a learner can be trained; None: nothing is.
-
-    targets: (labels, classes) vote shares of the training set.
-    """
-    if len(targets) < minimum_labels:
-        return (
-            f"{len(targets)} of {minimum_labels} labels that the first model needs (audit tasks not counted)"
-        )
-    if multi_label:
-        informative = ((targets > 0.5).any(axis=0) & (targets < 0.5).any(axis=0)).any()
-        return None if informative else "every label so far is the same; a model needs a difference to learn"
-    if (targets.sum(axis=0) > 0).sum() < 2:
-        return "all labels so far are of one class; a model needs at least two"
-    return None
-
-
 def fit(training: LabeledSet, control: Control, settings: LoopSettings, seed: int) -> HeadCommittee:
     """Train the committee on the training set."""
     return HeadCommittee.fit(

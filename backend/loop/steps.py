@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import Control, read_labeling_config
-from backend.learners.classification import HeadCommittee
+from backend.learners.classification import HeadCommittee, why_untrainable
 from backend.loop import learning, publishing, selection, stopping
 from backend.loop.embedding import embed_for_round, note_lost_embeddings
 from backend.loop.rounds import served_round
@@ -128,9 +128,7 @@ def embed(run: RoundRun) -> None:
 def fit(run: RoundRun) -> None:
     """Train the committee, if there is enough to learn from."""
     training, _ = run.labeled
-    missing = learning.why_untrainable(
-        training.targets, run.settings.minimum_labels, multi_label=run.control.multiple
-    )
+    missing = why_untrainable(training.targets, run.settings.minimum_labels, multi_label=run.control.multiple)
     run.note_facts(training=len(training.task_ids), cold_start=missing)
     if missing is None:
         committee = learning.fit(training, run.control, run.settings, seed=run.current.number)

@@ -108,7 +108,9 @@ def _full_data_path(experiment: Experiment, scenario: Scenario) -> Path:
 
 
 def _run_in_processes(experiment: Experiment, jobs: Sequence[_Job], on_step: Callable[[], None]) -> None:
-    context = multiprocessing.get_context("spawn")  # a forked process must not use torch's threads
+    # Forked from a process that has imported everything and computed nothing: torch's threads do not survive a fork.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     steps: SimpleQueue[None] = context.SimpleQueue()
     processes = min(len(jobs), len(os.sched_getaffinity(0)), MOST_PROCESSES)
     shared = Experiment(

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.learners.classification import HeadCommittee
+from backend.learners.classification import HeadCommittee, why_untrainable
 from backend.learners.evaluation import Evaluation, evaluate
-from backend.loop.learning import why_untrainable
 from backend.loop.pool import FROM_A_LEARNER, make_pool
 from backend.settings import LoopSettings
 from backend.simulation.embeddings import Embeddings
