@@ -126,20 +126,36 @@ class _Below(Factor):
         self.groups = _Groups(pool, over)
         self.counts = self.groups.labeled.copy()
         self.shares = self.groups.shares(target, self.groups.sizes())
+        self.worth = self.worth_then = self._worth()  # now, and when all bounds were asked for
+        self.all_fade = False
 
     def values(self, indices: Indices | slice) -> Scores:
-        fair = self.shares * np.count_nonzero(self.shares)
-        worth = np.divide(fair, fair + self.counts, out=np.zeros_like(fair), where=fair > 0)
-        return self.groups.mean(worth, indices)
+        return self.groups.mean(self.worth, indices)
+
+    def bounds(self, indices: Indices | slice) -> Scores:
+        values = self.values(indices)
+        if isinstance(indices, slice):
+            self.worth_then, self.all_fade = self.worth, bool(values.all())
+        return values
+
+    def fading(self) -> float:
+        wanted = self.shares > 0
+        return float((self.worth[wanted] / self.worth_then[wanted]).max()) if self.all_fade else 1.0
 
     def add(self, index: int) -> None:
         self.counts += self.groups.memberships(index)
+        self.worth = self._worth()
 
     def reason(self, index: int) -> str:
         group = self.groups.of[index]
         total = self.counts.sum()
         has = f"{self.counts[group] / total:.0%} of what is labeled or chosen" if total else "nothing labeled"
         return f"{self.groups.names[group]} has {has}, and {self.shares[group]:.0%} is wanted"
+
+    def _worth(self) -> Scores:
+        """(groups,) the worth of an image that is certainly of the group."""
+        fair = self.shares * np.count_nonzero(self.shares)
+        return np.divide(fair, fair + self.counts, out=np.zeros_like(fair), where=fair > 0)
 
 
 class _Groups:

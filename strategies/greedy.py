@@ -49,7 +49,7 @@ class Greedy:
             pool.size
         )  # what breaks ties, taken off the logarithms; 0 where not known yet
         self.front: Indices = np.empty(0, dtype=np.int64)
-        self.limit = np.inf  # no image outside the front is worth more
+        self.limit = np.inf  # no image outside the front was worth more when the front was made
 
     def picks(self, size: int) -> Picks:
         """The next `size` picks; there must be as many images left."""
@@ -76,11 +76,15 @@ class Greedy:
             if len(self.front):
                 values = [factor.values(self.front) for factor in self.factors]
                 worth = self._worth(values, self.front)
-                if (best := worth.max()) > self.limit:
+                if (best := worth.max()) > self.limit + self._fading():
                     place = self._first(np.flatnonzero(worth == best))
                     return place, np.array([value[place] for value in values])
             self._refill(reach)
             reach *= 4
+
+    def _fading(self) -> float:
+        """The logarithm of what all products have fallen to at least since the front was made."""
+        return float(self.strengths @ np.log([factor.fading() for factor in self.factors]))
 
     def _worth(self, values: list[Scores], indices: Indices | slice) -> Scores:
         """(k,) logarithms of the products of these factors, -inf for what is picked."""

@@ -39,6 +39,13 @@ class Factor(ABC):
         """(k,) the bounds of these images, now as close to their values as is cheap for many images."""
         return self.bounds(indices)
 
+    def fading(self) -> float:
+        """What no value is a larger part of its bound than, since `bounds` was asked for all images.
+
+        Where all fade alike, few have to be looked at anew. It is 1 where nothing is known or a value may be 0.
+        """
+        return 1.0
+
 
 class FixedFactor(Factor):
     """A worth that the picks do not change.

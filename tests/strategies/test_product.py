@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from strategies import (
     Balance,
@@ -22,6 +23,8 @@ from strategies import (
 from strategies.greedy import Greedy
 from strategies.pool import Indices, Scores
 
+CLASSES = 4
+WEATHER = np.array(["fog", "rain", "sun"])
 OBJECTIVES: tuple[Objective, ...] = (Margin(), KCenterGreedy(), Balance())
 
 
@@ -38,7 +41,6 @@ def line(uncertainty: list[float], places: list[float], labeled: list[float]) ->
 
 def random_pool(size: int, seed: int, *, labeled: int = 20, clusters: int = 7) -> Pool:
     rng = np.random.default_rng(seed)
-    classes = 4
     spread = rng.random((size + labeled, 1))
     points = (
         rng.normal(size=(size + labeled, 6)) * spread
@@ -47,11 +49,11 @@ def random_pool(size: int, seed: int, *, labeled: int = 20, clusters: int = 7) -
     points = points.astype(np.float32)
     return Pool(
         size,
-        committee=rng.dirichlet(np.full(classes, 0.4), size=(2, size)),
+        committee=rng.dirichlet(np.full(CLASSES, 0.4), size=(2, size)),
         embeddings=points[labeled:],
         labeled_embeddings=points[:labeled],
-        labeled_targets=np.eye(classes)[rng.choice(classes, size=labeled, p=[0.6, 0.2, 0.1, 0.1])],
-        groups={"weather": rng.choice(["fog", "rain", "sun"], p=[0.05, 0.25, 0.7], size=size)},
+        labeled_targets=np.eye(CLASSES)[rng.choice(CLASSES, size=labeled, p=[0.6, 0.2, 0.1, 0.1])],
+        groups={"weather": rng.choice(WEATHER, p=[0.05, 0.25, 0.7], size=size)},
         labeled_groups={"weather": rng.choice(["rain", "sun"], size=labeled)},
     )
 
@@ -60,28 +62,53 @@ def every_image_for_every_pick(
     pool: Pool, objectives: Sequence[Objective], strengths: Sequence[float], size: int
 ) -> Indices:
     """The definition: all products anew for each pick, by distances to all centres and all counts."""
-    picks: list[int] = []
-    fixed = {o.name: o.scores(pool) for o in objectives if isinstance(o, ScoredStrategy)}
     assert pool.embeddings is not None and pool.labeled_embeddings is not None
-    points = pool.embeddings.astype(float)
-    distances = np.min([np.linalg.norm(points - c, axis=1) for c in pool.labeled_embeddings], axis=0)
-    assert pool.labeled_targets is not None
-    counts = pool.labeled_targets.sum(axis=0)
+    points, centers = pool.embeddings.astype(float), list(pool.labeled_embeddings.astype(float))
+    distances = np.min([np.linalg.norm(points - c, axis=1) for c in centers], axis=0)
+    counts = {i: _labeled(pool, o) for i, o in enumerate(objectives) if isinstance(o, Balance)}
+    picks: list[int] = []
     for _ in range(size):
-        product = np.ones(pool.size)
-        for objective, strength in zip(objectives, strengths, strict=True):
+        zeros, product = np.zeros(pool.size), np.ones(pool.size)
+        for i, (objective, strength) in enumerate(zip(objectives, strengths, strict=True)):
             if isinstance(objective, KCenterGreedy):
-                product *= distances**strength
+                factor = distances
             elif isinstance(objective, Balance):
-                product *= (pool.probabilities @ (1 / (1 + counts))) ** strength
+                shares = _shares(objective)
+                fair = shares * np.count_nonzero(shares)
+                factor = _members(pool, objective) @ (fair / np.where(fair > 0, fair + counts[i], 1))
             else:
-                product *= fixed[objective.name] ** strength
+                assert isinstance(objective, ScoredStrategy)
+                factor = objective.scores(pool)
+            zeros += factor == 0
+            product *= np.where(factor == 0, 1, factor) ** strength
         product[picks] = -1
-        pick = int(product.argmax())
+        zeros[picks] = 99
+        pick = int(np.lexsort((-product, zeros))[0])
         picks.append(pick)
         distances = np.minimum(distances, np.linalg.norm(points - points[pick], axis=1))
-        counts = counts + pool.probabilities[pick]
+        for i, objective in enumerate(objectives):
+            if isinstance(objective, Balance):
+                counts[i] += _members(pool, objective)[pick]
     return np.array(picks)
+
+
+def _members(pool: Pool, balance: Balance) -> NDArray[np.float64]:
+    if balance.over == "weather":
+        return (pool.group("weather")[:, None] == WEATHER).astype(float)
+    return pool.probabilities
+
+
+def _labeled(pool: Pool, balance: Balance) -> NDArray[np.float64]:
+    assert pool.labeled_targets is not None
+    if balance.over == "weather":
+        return (pool.labeled_groups["weather"][:, None] == WEATHER).sum(axis=0).astype(float)
+    return pool.labeled_targets.sum(axis=0).astype(float)
+
+
+def _shares(balance: Balance) -> NDArray[np.float64]:
+    names = WEATHER if balance.over == "weather" else [str(index) for index in range(CLASSES)]
+    target = balance.target if isinstance(balance.target, dict) else dict.fromkeys(names, 1.0)
+    return np.array([target.get(name, 0) for name in names]) / sum(target.values())
 
 
 def test_diversity_times_uncertainty_on_a_line() -> None:
@@ -120,6 +147,25 @@ def test_the_same_picks_as_every_image_for_every_pick(strengths: tuple[float, ..
     ranking = Product(OBJECTIVES, strengths).rank(pool, 300, batch_size=20, seed=0)
     expected = every_image_for_every_pick(pool, OBJECTIVES, strengths, 300)
     assert ranking.indices.tolist() == expected.tolist()
+
+
+def test_what_has_no_share_comes_last_in_the_order_of_the_other_objectives() -> None:
+    pool = random_pool(3000, seed=4)
+    objectives = (Margin(), KCenterGreedy(), Balance("weather", {"fog": 1, "rain": 2}), Balance())
+    size = int((pool.group("weather") != "sun").sum()) + 100
+    ranking = Product(objectives).rank(pool, size, batch_size=20, seed=0)
+    expected = every_image_for_every_pick(pool, objectives, [1] * 4, size)
+    assert ranking.indices.tolist() == expected.tolist()
+    assert not ranking.scores[-100:].any() and ranking.scores[-101] > 0
+
+
+def test_images_that_have_no_share_do_not_fade_as_the_others_are_picked() -> None:
+    pool = random_pool(3000, seed=5)
+    assert pool.committee is not None
+    pool.committee[:, 100:] = [0, 0, 0, 1]
+    objectives = (KCenterGreedy(), Balance(target={"0": 1, "1": 1, "2": 1}))
+    ranking = Product(objectives).rank(pool, 300, batch_size=20, seed=0)
+    assert ranking.indices.tolist() == every_image_for_every_pick(pool, objectives, [1, 1], 300).tolist()
 
 
 @settings(deadline=None, max_examples=40)
