@@ -42,11 +42,11 @@ class LogisticModel:
 
     def probabilities(self, rows: Floats) -> Scores:
         """(n,) the probability that each row is of the second kind."""
-        log_odds = np.empty(len(rows))
+        log_odds: Scores = np.empty(len(rows))
         for start in range(0, len(rows), BLOCK):
             # A row's own sum, not a matrix product, whose last bits depend on where the row stands.
             log_odds[start : start + BLOCK] = (rows[start : start + BLOCK] * self.weight).sum(axis=1)
         # Within what double precision tells from 0 and 1, which neither is.
-        log_odds = np.clip(log_odds + self.bias, -36, 36)
+        np.clip(log_odds + self.bias, -36, 36, out=log_odds)
         probabilities: Scores = 1 / (1 + np.exp(-log_odds))
         return probabilities

@@ -110,13 +110,13 @@ class Registry:
         }
 
     def _maker(self, name: object) -> Callable[..., Any]:
-        if not isinstance(name, str) or name not in self.names():
+        if isinstance(name, str) and name in self.ours:
+            return self.ours[name]
+        point = self._entry_points().get(name) if isinstance(name, str) else None
+        if point is None:
             raise InvalidSpec(
                 f"There is no {self.kind} {_short(name)}.{_closest(name, self.names())} {self._what_there_is()}"
             )
-        if name in self.ours:
-            return self.ours[name]
-        point = self._entry_points()[name]
         try:
             maker: Callable[..., Any] = point.load()
         except Exception as error:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, insert, select
 
 from backend.deployment import Deployment
-from backend.learners.classification import HeadCommittee
+from backend.learners.committee import Committee
 from backend.loop.audit import interleave, random_order
 from backend.loop.embedding import learner_columns, selection_columns
 from backend.loop.learning import LabeledSet
@@ -80,7 +80,7 @@ def rank_candidates(
     current: Round,
     pool: UnlabeledPool,
     labeled: tuple[LabeledSet, LabeledSet],
-    committee: HeadCommittee | None,
+    committee: Committee | None,
     settings: LoopSettings,
     size: int,
 ) -> tuple[NDArray[np.int64], Ranking]:
@@ -97,7 +97,9 @@ def rank_candidates(
     is_candidate = np.isin(stored, pool.candidates)
     ids, vectors = stored[is_candidate], vectors[is_candidate]
     training, validation = labeled
-    groups = [*training.groups, *validation.groups]
+    groups = _groups(deployment, current.project_id, ids) if Need.GROUPS in chosen.needs else []
+    labeled_groups = [*training.groups, *validation.groups]
+    fields = sorted({name for values in (*groups, *labeled_groups) for name in values})
     made = make_pool(
         chosen.needs,
         committee=committee,
@@ -109,8 +111,8 @@ def rank_candidates(
         labeled_targets=np.concatenate([training.targets, validation.targets]),
         validation_features=validation.embeddings,
         validation_targets=validation.targets,
-        groups=_columns(_groups(deployment, current.project_id, ids)) if Need.GROUPS in chosen.needs else {},
-        labeled_groups=_columns(groups),
+        groups=_columns(groups, fields),
+        labeled_groups=_columns(labeled_groups, fields),
     )
     try:
         check_available(chosen)
@@ -127,9 +129,8 @@ def _groups(deployment: Deployment, project_id: int, ids: NDArray[np.int64]) -> 
     return [by_id.get(int(task_id), {}) for task_id in ids]
 
 
-def _columns(groups: Sequence[Mapping[str, str]]) -> dict[str, NDArray[np.str_]]:
+def _columns(groups: Sequence[Mapping[str, str]], fields: Sequence[str]) -> dict[str, NDArray[np.str_]]:
     """A column for each metadata field; an image without it has the value UNKNOWN."""
-    fields = sorted({name for values in groups for name in values})
     return {name: np.array([values.get(name, UNKNOWN) for values in groups], np.str_) for name in fields}
 
 

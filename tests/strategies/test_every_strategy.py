@@ -20,6 +20,7 @@ SPECS = [
     "{without_near_duplicates: {strategy: k_means, distance: 1}}",
     "{clue: least_confidence}",
     "{prob_cover: {delta: 1.5}}",
+    "{regions: {score: bald, reduction: top_k_mean, without_units: first}}",
     "{mixture: {strategies: [margin, k_center_greedy], shares: [2, 1]}}",
     "{product: {objectives: [margin, k_center_greedy, balance], strengths: [1, 1, 0.5]}}",
     "{product: {objectives: [entropy, {balance: {over: weather, target: proportional}}]}}",

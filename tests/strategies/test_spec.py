@@ -19,31 +19,31 @@ from strategies import (
     strategy_names,
 )
 
-NAMES = [
-    "bald",
-    "entropy",
-    "filter_then_diversify",
-    "information_density",
-    "k_center_greedy",
-    "least_confidence",
-    "margin",
-    "mixture",
-    "random",
-    "typiclust",
-    "vote_entropy",
-]
+# With what those need that a name alone does not make.
+PARAMETERS = {
+    "mixture": {"strategies": ["margin"], "shares": [1]},
+    "power_acquisition": {"score": "margin"},
+    "product": {"objectives": ["margin"]},
+    "without_near_duplicates": {"strategy": "margin"},
+}
 
 
 def test_all_names() -> None:
-    assert set(NAMES) <= set(strategy_names())
-    assert strategy_names() == sorted(strategy_names())
+    assert strategy_names() == sorted(set(strategy_names()))
+    assert {"random", "margin", "badge", "product"} <= set(strategy_names())
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "mixture"])
-def test_a_name_alone_is_a_strategy_of_that_name(name: str) -> None:
-    made = strategy(name)
+@pytest.mark.parametrize("name", strategy_names())
+def test_a_strategy_is_of_the_name_that_it_is_made_by(name: str) -> None:
+    made = strategy({name: PARAMETERS.get(name)})
     assert isinstance(made, Strategy)
     assert made.name == name
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_what_a_name_alone_does_not_make(name: str) -> None:
+    with pytest.raises(InvalidSpec, match=f"{name} needs the parameter"):
+        strategy(name)
 
 
 NESTED = {"filter_then_diversify": {"filter": "margin", "diversify": "k_center_greedy", "keep": 10}}
@@ -76,7 +76,7 @@ def test_specs(spec: str | dict, expected: Strategy) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("margn", r"no strategy 'margn'. Did you mean margin\? There are: bald, entropy, .*vote_entropy"),
+        ("margn", r"no strategy 'margn'. Did you mean margin\? There are: .*entropy, .*vote_entropy"),
         ("Least Confidence", r"Did you mean least_confidence\?"),
         ("xyz", r"no strategy 'xyz'. There are: "),
         ("", "None is not a strategy. Write a name, such as margin"),
