@@ -22,7 +22,7 @@ class Default:
 
     few: Strategy = field(default_factory=MaxHerding)
     many: Strategy = field(default_factory=lambda: WithoutNearDuplicates(Margin()))
-    labels_per_class: float = 20
+    labels_per_class: float = 10
     needs: frozenset[Need] = field(init=False, repr=False)
 
     name = "default"

@@ -15,8 +15,8 @@ from strategies.sampling import sample
 _NEIGHBOURS = 20  # as in the paper
 _CLUSTERS = 500  # at most, as in the paper
 _LEAST = 6  # points, as in the authors' code: what is in a smaller cluster is not typical
-# Images of a larger pool: 40 for each of the most clusters, twice the neighbours that count. A tenth as many taught a
-# learner of Fashion-MNIST as much, up to 50 labels, and one point of accuracy less at 300.
+# Images of a larger pool: 40 for each of the most clusters, twice the neighbours that count. A tenth as many
+# cost a learner of Fashion-MNIST one to two points of accuracy from 50 labels on.
 _SAMPLE = 20_000
 _PAIRS = 2**22  # distances computed at once
 _NEAREST = 1e-5  # mean distance to the neighbours, at least: repeated images are not infinitely typical

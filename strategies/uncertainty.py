@@ -51,7 +51,7 @@ class Margin(ScoredStrategy):
 
 @dataclass(frozen=True)
 class Ratio(ScoredStrategy):
-    """The probability of the second likeliest class over that of the likeliest (Monarch, 2021: ratio of confidence)."""
+    """The probability of the second likeliest class over that of the likeliest (Munro, 2021: ratio of confidence)."""
 
     name = "ratio"
     needs = frozenset({Need.PROBABILITIES})

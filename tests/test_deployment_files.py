@@ -8,6 +8,7 @@ import yaml
 from backend.cli import app
 from backend.settings import LoopSettings, Settings
 from strategies import strategy_names
+from strategies.stopping import criterion_names
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -29,7 +30,8 @@ def test_the_readme_lists_every_setting_and_strategy() -> None:
     assert table_names(section("Of the **loop**", "Of the **deployment**")) == set(LoopSettings.model_fields)
     deployment = table_names(section("Of the **deployment**", "## Strategies"))
     assert deployment == {name.upper() for name in Settings.model_fields}
-    assert table_names(section("## Strategies", "## How it works")) == set(strategy_names())
+    assert table_names(section("## Strategies", "## When to stop")) == set(strategy_names())
+    assert table_names(section("## When to stop", "## How it works")) | {"any", "all"} == set(criterion_names())
 
 
 def test_the_readme_tells_the_defaults() -> None:

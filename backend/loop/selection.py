@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, insert, select
 
 from backend.deployment import Deployment
+from backend.labelstudio.labeling_config import Control
 from backend.learners.committee import Committee
 from backend.loop.audit import interleave, random_order
 from backend.loop.embedding import learner_columns, selection_columns
@@ -78,6 +79,7 @@ def unlabeled_pool(deployment: Deployment, project_id: int, embedder: str | None
 def rank_candidates(
     deployment: Deployment,
     current: Round,
+    control: Control,
     pool: UnlabeledPool,
     labeled: tuple[LabeledSet, LabeledSet],
     committee: Committee | None,
@@ -103,8 +105,8 @@ def rank_candidates(
     made = make_pool(
         chosen.needs,
         committee=committee,
-        classes=committee.classes if committee else (),
-        multi_label=bool(committee and committee.multi_label),
+        classes=control.classes,
+        multi_label=control.multiple,
         embeddings=vectors[:, selection_columns(current.facts)],
         features=vectors[:, learner_columns(current.facts)],
         labeled_embeddings=np.concatenate([training.selection_embeddings, validation.selection_embeddings]),
