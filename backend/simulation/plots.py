@@ -57,7 +57,7 @@ def _curves(found: Outcome, ink: str) -> Figure:
             xycoords=("axes fraction", "data"),
             xytext=(4, 0),
             textcoords="offset points",
-            va="center",
+            va={1: "bottom", max(TARGETS): "top"}.get(share, "center"),  # these two lie close together
             fontsize=8,
             color=ink,
         )
