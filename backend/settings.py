@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backend.learners.committee import Learner
 from strategies import strategy as parse_strategy
 from strategies.stopping import criterion as parse_criterion
 
@@ -84,6 +85,10 @@ class LoopSettings(BaseModel):
     )
     selection_embedding: str | None = Field(
         None, description="Embedding for the strategy alone, where it shall differ from the learner's"
+    )
+    learner: Learner = Field(
+        "linear",
+        description="Kind of committee: linear heads, an ensemble of small networks, or the dropout draws of one",
     )
     members: int = Field(8, ge=2, le=32, description="Learners in the committee")
     minimum_labels: int = Field(

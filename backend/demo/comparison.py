@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.learners.classification import HeadCommittee
+from backend.learners.committee import fit_committee
+from backend.settings import LoopSettings
 
 RANDOM_ORDERS = 5  # averaged over
 
@@ -27,12 +28,14 @@ def compare(
     test: frozenset[int],
     classes: tuple[str, ...],
     checkpoints: Sequence[int],
+    settings: LoopSettings,
 ) -> list[Row]:
     """Train the same learner on the first labels of the loop's order and of random orders.
 
     order: labeled task ids in the order in which they were labeled.
     truth: class index of every task. embeddings: of every task.
     test: the audit tasks; neither order trains on them, both are measured on all of them.
+    settings: the loop's, which name the learner.
     """
     pool = sorted(set(truth) & set(embeddings) - test)
     chosen = [task_id for task_id in order if task_id not in test]
@@ -40,8 +43,14 @@ def compare(
 
     def accuracy(training: Sequence[int], seed: int) -> float:
         targets = np.eye(len(classes), dtype=np.float32)[[truth[i] for i in training]]
-        committee = HeadCommittee.fit(
-            np.stack([embeddings[i] for i in training]), targets, classes, seed=seed
+        committee = fit_committee(
+            settings.learner,
+            np.stack([embeddings[i] for i in training]),
+            targets,
+            classes,
+            multi_label=False,
+            members=settings.members,
+            seed=seed,
         )
         predicted = committee.probabilities(np.stack([embeddings[i] for i in measured_on])).mean(0).argmax(1)
         return float(np.mean(predicted == [truth[i] for i in measured_on]))

@@ -278,6 +278,7 @@ def _comparison(
             test,
             CLASSES,
             CHECKPOINTS,
+            LoopSettings(),
         )
     table = Table(title=f"Accuracy on {len(test)} randomly drawn digits that neither order trains on")
     for heading in ("Labels", "The loop's order", "Random order"):

@@ -24,7 +24,8 @@ from backend.learners.weights import load_weights, save_weights
 FILE = "head.safetensors"
 # Candidates for the variance of the prior on the weights, for embeddings scaled to a mean squared norm of 1.
 # The best one hardly moves with the number of labels: 25 to 100 on noisy sets, up to 3000 on clean ones.
-VARIANCES = (1.0, 5.0, 25.0, 125.0, 625.0, 3125.0)
+VARIANCES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+ERRORS = 1.0
 FOLDS = 5
 # Cross-validation on more labels than this changes nothing but the time it takes, for the same reason.
 CROSS_VALIDATED_LABELS = 1000
@@ -69,7 +70,11 @@ class HeadCommittee:
         says how much each label counts. A class without a label is given little probability, the less the more
         labels there are. The same seed gives the same committee. Raises ValueError for what cannot be fit.
         """
-        _check(embeddings, targets, classes, multi_label, weights)
+        check_labels(embeddings, targets, classes, multi_label)
+        if weights is not None and (
+            weights.shape != (len(targets),) or not (weights >= 0).all() or not weights.any()
+        ):
+            raise ValueError("weights must be one number for each label, none negative and not all zero")
         x = torch.tensor(embeddings, dtype=torch.float32)
         centre = x.mean(dim=0)
         x = x - centre
@@ -134,13 +139,10 @@ def why_untrainable(targets: NDArray[Any], minimum_labels: int, *, multi_label: 
     return None
 
 
-def _check(
-    embeddings: NDArray[Any],
-    targets: NDArray[Any],
-    classes: tuple[str, ...],
-    multi_label: bool,
-    weights: NDArray[Any] | None,
+def check_labels(
+    embeddings: NDArray[Any], targets: NDArray[Any], classes: tuple[str, ...], multi_label: bool
 ) -> None:
+    """Raises ValueError where `embeddings` and `targets` are not what `HeadCommittee.fit` can be given."""
     labels = len(targets)
     if labels == 0:
         raise ValueError("there is no label to learn from")
@@ -155,14 +157,12 @@ def _check(
         raise ValueError("targets must lie between 0 and 1")
     if not multi_label and not np.allclose(targets.sum(axis=1), 1, atol=1e-3):
         raise ValueError("single-label targets must sum to 1 in each row")
-    if weights is not None and (weights.shape != (labels,) or not (weights >= 0).all() or not weights.any()):
-        raise ValueError("weights must be one number for each label, none negative and not all zero")
 
 
 def _cross_validated_variance(
     x: Tensor, targets: Tensor, importance: Tensor, multi_label: bool, generator: torch.Generator
 ) -> float:
-    """The candidate of `VARIANCES` with the least log loss on held-out labels."""
+    """The least of `VARIANCES` whose log loss on held-out labels is within one standard error of the least loss."""
     chosen = torch.randperm(len(x), generator=generator)[:CROSS_VALIDATED_LABELS]
     x, targets, importance = x[chosen], targets[chosen], importance[chosen]
     folds = min(FOLDS, len(x))
@@ -179,9 +179,12 @@ def _cross_validated_variance(
         torch.tensor(VARIANCES).repeat_interleave(folds),
         multi_label,
     )
-    loss = _cross_entropy(_logits(x, weight, bias), targets.T, multi_label)
-    by_candidate = (loss.view(len(VARIANCES), folds, -1) * held_out * importance).sum(dim=(1, 2))
-    return VARIANCES[int(by_candidate.argmin())]
+    loss = cross_entropy(_logits(x, weight, bias), targets.T, multi_label)
+    losses = (loss.view(len(VARIANCES), folds, -1) * held_out * importance).sum(dim=1)  # (candidates, labels)
+    means = losses.mean(dim=1)
+    best = int(means.argmin())
+    error = losses[best].std(correction=0) / len(x) ** 0.5
+    return VARIANCES[int((means <= means[best] + ERRORS * error).nonzero()[0])]
 
 
 def _fit_heads(
@@ -211,7 +214,7 @@ def _fit_heads(
 
     def loss_and_gradient() -> Tensor:
         optimiser.zero_grad()
-        misfit = _cross_entropy(_logits(x, weight * deviation, bias), targets.T, multi_label)
+        misfit = cross_entropy(_logits(x, weight * deviation, bias), targets.T, multi_label)
         loss = ((weights * misfit).sum() + weight.square().sum() / 2) / weights.sum()
         torch.autograd.backward(loss)
         return loss.detach()
@@ -225,8 +228,8 @@ def _logits(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (weight.flatten(0, 1) @ x.T).view(*weight.shape[:2], len(x)) + bias
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
-    """Nats (heads, rows) of `logits` (heads, classes, rows) against `targets` (classes, rows)."""
+def cross_entropy(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
+    """Nats (heads, rows) of `logits` (heads, classes, rows) against `targets`, (classes, rows) or as `logits`."""
     if multi_label:
         return (torch.nn.functional.softplus(logits) - targets * logits).sum(dim=1)
     return logits.logsumexp(dim=1) - (targets * logits).sum(dim=1)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import Control
 from backend.labelstudio.results import ChoiceTarget
-from backend.learners.classification import HeadCommittee
+from backend.learners.committee import Committee, fit_committee, load_committee
 from backend.learners.evaluation import evaluate
 from backend.loop.audit import random_order
 from backend.loop.embedding import learner_columns, selection_columns
@@ -97,9 +97,10 @@ def _vector(target: ChoiceTarget, control: Control) -> NDArray[np.float32] | Non
     return shares / shares.sum() if shares.sum() > 0 else None
 
 
-def fit(training: LabeledSet, control: Control, settings: LoopSettings, seed: int) -> HeadCommittee:
+def fit(training: LabeledSet, control: Control, settings: LoopSettings, seed: int) -> Committee:
     """Train the committee on the training set."""
-    return HeadCommittee.fit(
+    return fit_committee(
+        settings.learner,
         training.embeddings,
         training.targets,
         control.classes,
@@ -109,7 +110,7 @@ def fit(training: LabeledSet, control: Control, settings: LoopSettings, seed: in
     )
 
 
-def measure(committee: HeadCommittee, validation: LabeledSet) -> dict[str, Any] | None:
+def measure(committee: Committee, validation: LabeledSet) -> dict[str, Any] | None:
     """Accuracy on the validation set, with its interval and counts; None where nothing is labeled there."""
     if not len(validation.task_ids):
         return None
@@ -135,6 +136,6 @@ def labeled_count(deployment: Deployment, project_id: int) -> int:
         return session.scalar(query) or 0
 
 
-def committee_of(deployment: Deployment, learned: Round) -> HeadCommittee:
+def committee_of(deployment: Deployment, learned: Round) -> Committee:
     """The learner that a round trained."""
-    return HeadCommittee.load(deployment.model_folder(learned.project_id, learned.version))
+    return load_committee(deployment.model_folder(learned.project_id, learned.version))

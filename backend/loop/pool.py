@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.learners.classification import HeadCommittee
+from backend.learners.committee import Committee
 from backend.learners.evaluation import answered_right
 from strategies import MissingNeed, Need, Pool, Strategy, Validation
 
@@ -34,7 +34,7 @@ def check_available(strategy: Strategy) -> None:
 def make_pool(
     needs: frozenset[Need],
     *,
-    committee: HeadCommittee | None,
+    committee: Committee | None,
     classes: tuple[str, ...],
     multi_label: bool,
     embeddings: NDArray[np.float32],

@@ -16,7 +16,7 @@ from backend.engine.local import map_images
 from backend.labelstudio.labeling_config import Control, read_labeling_config
 from backend.labelstudio.media import MediaError, MediaUnavailable
 from backend.labelstudio.results import choices_result
-from backend.learners.classification import HeadCommittee
+from backend.learners.committee import Committee, load_committee
 from backend.loop.embedding import LOADERS, embedder_of, learner_columns
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings
@@ -49,7 +49,7 @@ def request_score(confidence: float) -> float:
 def predict_embedded(
     deployment: Deployment,
     learned: Round,
-    committee: HeadCommittee,
+    committee: Committee,
     control: Control,
     task_ids: NDArray[np.int64],
 ) -> dict[int, Prediction]:
@@ -63,7 +63,7 @@ def predict_embedded(
     return dict(zip(ids.tolist(), predict(committee, control, vectors), strict=True))
 
 
-def predict(committee: HeadCommittee, control: Control, embeddings: NDArray[np.float32]) -> list[Prediction]:
+def predict(committee: Committee, control: Control, embeddings: NDArray[np.float32]) -> list[Prediction]:
     """Predictions from embeddings (n, d): the mean of the committee, limited to the config's classes."""
     predictions = []
     for row in committee.probabilities(embeddings).mean(axis=0):
@@ -123,7 +123,7 @@ def _predictions(
 def _predict_images(
     deployment: Deployment,
     learned: Round,
-    committee: HeadCommittee,
+    committee: Committee,
     control: Control,
     tasks: Sequence[Mapping[str, Any]],
 ) -> dict[int, Prediction]:
@@ -161,6 +161,6 @@ def _published_ranks(deployment: Deployment, learned: Round, task_ids: Sequence[
 
 
 @lru_cache(maxsize=32)
-def _committee(folder: Path) -> HeadCommittee:
+def _committee(folder: Path) -> Committee:
     """A learner, loaded once in a process; a version that is served is not trained again."""
-    return HeadCommittee.load(folder)
+    return load_committee(folder)

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from backend.deployment import Deployment
 from backend.labelstudio.client import PredictionsRefused
 from backend.labelstudio.labeling_config import Control, read_labeling_config
-from backend.learners.classification import HeadCommittee
+from backend.learners.committee import Committee
 from backend.loop.learning import committee_of
 from backend.loop.prediction import predict_embedded, queue_score
 from backend.settings import LoopSettings
@@ -230,6 +230,6 @@ def _results(
     settings = LoopSettings.resolve(control.settings, project.extra_params)
     if not current.trained or not settings.preannotate:
         return {}
-    committee: HeadCommittee = committee_of(deployment, current)
+    committee: Committee = committee_of(deployment, current)
     predicted = predict_embedded(deployment, current, committee, control, np.array(task_ids, np.int64))
     return {task_id: prediction.result for task_id, prediction in predicted.items()}

@@ -11,7 +11,8 @@ from sqlalchemy import update
 
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import Control, read_labeling_config
-from backend.learners.classification import HeadCommittee, why_untrainable
+from backend.learners.classification import why_untrainable
+from backend.learners.committee import Committee
 from backend.loop import learning, publishing, selection, stopping
 from backend.loop.embedding import embed_for_round, note_lost_embeddings
 from backend.loop.rounds import served_round
@@ -57,7 +58,7 @@ class RoundRun:
         return learning.labeled_sets(self.deployment, self.project_id, self.current.facts, self.control)
 
     @cached_property
-    def committee(self) -> HeadCommittee | None:
+    def committee(self) -> Committee | None:
         """The learner; None in cold start."""
         current = self.current
         return learning.committee_of(self.deployment, current) if current.trained else None
@@ -76,6 +77,7 @@ class RoundRun:
         return selection.rank_candidates(
             self.deployment,
             self.current,
+            self.control,
             self.pool,
             self.labeled,
             self.committee,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from backend.deployment import Deployment
-from backend.learners.classification import HeadCommittee
+from backend.learners.committee import Committee
 from backend.learners.weights import DamagedWeights
 from backend.loop.embedding import learner_columns
 from backend.loop.learning import committee_of
@@ -50,7 +50,7 @@ def progress(facts: Mapping[str, Any]) -> Progress:
 
 
 def compare_on_pool(
-    deployment: Deployment, current: Round, committee: HeadCommittee | None, candidates: NDArray[np.int64]
+    deployment: Deployment, current: Round, committee: Committee | None, candidates: NDArray[np.int64]
 ) -> dict[str, float | None]:
     """How much a round's predictions agree with those of the round before, and how unsure they are.
 
@@ -73,7 +73,7 @@ def compare_on_pool(
     }
 
 
-def _committee_before(deployment: Deployment, current: Round) -> HeadCommittee | None:
+def _committee_before(deployment: Deployment, current: Round) -> Committee | None:
     """The learner of the round that is served, where it was trained on the same embeddings and is still there."""
     served = served_round(deployment, current.project_id)
     if served is None or not served.trained or served.id == current.id:
@@ -86,5 +86,5 @@ def _committee_before(deployment: Deployment, current: Round) -> HeadCommittee |
         return None
 
 
-def _decided(probabilities: NDArray[Any], committee: HeadCommittee) -> NDArray[Any]:
+def _decided(probabilities: NDArray[Any], committee: Committee) -> NDArray[Any]:
     return probabilities >= 0.5 if committee.multi_label else probabilities.argmax(axis=1)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from backend.learners.committee import Learner
 from backend.settings import LoopSettings
 from strategies import strategy_names
 
@@ -54,6 +55,7 @@ def simulate(
         float, typer.Option(help="Hard case: this share of the pool's labels is wrong.")
     ] = 0,
     redundancy: Annotated[int, typer.Option(help="Hard case: each image is so many times in the pool.")] = 1,
+    learner: Annotated[Learner, typer.Option(help="As the setting.")] = _DEFAULTS.learner,
     members: Annotated[int, typer.Option(min=2, help="Learners in the committee.")] = _DEFAULTS.members,
     limit: Annotated[int | None, typer.Option(min=1, help="Use so many images of the dataset only.")] = None,
 ) -> None:
@@ -77,6 +79,7 @@ def simulate(
             embedding=embedding,
             stopping=split_specs(stopping),
             hard_cases=HardCases(imbalance, duplicates, redundancy, label_noise),
+            learner=learner,
             members=members,
             limit=limit,
             command=shlex.join(["active-learning", *sys.argv[1:]]),

@@ -41,6 +41,7 @@ class Facts:
     batch: int
     budget: int
     seeds: int
+    learner: str
     members: int
     audit_share: float
     cold_start: str

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.learners.classification import HeadCommittee, why_untrainable
+from backend.learners.classification import why_untrainable
+from backend.learners.committee import Committee, Learner, fit_committee
 from backend.learners.evaluation import Evaluation, evaluate
 from backend.loop.pool import FROM_A_LEARNER, make_pool
 from backend.settings import LoopSettings
@@ -27,13 +28,14 @@ class Protocol:
     """How every strategy is replayed.
 
     batch, budget: labels in a round and in all, audit tasks counted.
-    members: of the committee. audit_share: of the labels.
+    learner, members: the kind and the size of the committee. audit_share: of the labels.
     """
 
     classes: tuple[str, ...]
     multi_label: bool
     batch: int
     budget: int
+    learner: Learner
     members: int
     audit_share: float
 
@@ -45,9 +47,10 @@ class Protocol:
         """Rounds in a run."""
         return -(-min(self.budget, scenario.pool_size) // self.batch)
 
-    def fit(self, embeddings: NDArray[np.float32], targets: NDArray[np.float32], seed: int) -> HeadCommittee:
+    def fit(self, embeddings: NDArray[np.float32], targets: NDArray[np.float32], seed: int) -> Committee:
         """The learner."""
-        return HeadCommittee.fit(
+        return fit_committee(
+            self.learner,
             embeddings,
             targets,
             self.classes,
@@ -57,7 +60,7 @@ class Protocol:
         )
 
     def measure(
-        self, learner: HeadCommittee, embeddings: NDArray[np.float32], targets: NDArray[np.float32]
+        self, learner: Committee, embeddings: NDArray[np.float32], targets: NDArray[np.float32]
     ) -> Evaluation:
         """How good the learner is on some images."""
         answers = learner.probabilities(embeddings).mean(axis=0)
@@ -112,7 +115,7 @@ class Replay:
         self.chosen = np.array([pick for round_ in done for pick in round_.picks], np.int64)
         self.audited = done[-1].audit_labels if done else 0
         self.number = len(done)
-        self.learner: HeadCommittee | None = None
+        self.learner: Committee | None = None
         self.probabilities: NDArray[np.float32] | None = None
         if done:
             self._fit()
@@ -204,7 +207,7 @@ class Replay:
         targets = self.scenario.candidates.targets[self.chosen]
         return why_untrainable(targets, MINIMUM_LABELS, multi_label=self.protocol.multi_label) is None
 
-    def _fit(self) -> HeadCommittee:
+    def _fit(self) -> Committee:
         """Train on what is labeled; with a label or two as well, so that there is a score from the start."""
         self.learner = self.protocol.fit(
             self.vectors[self.candidate_rows[self.chosen]],
@@ -221,7 +224,7 @@ class Replay:
         predicted: NDArray[Any] = mean >= 0.5 if self.protocol.multi_label else mean.argmax(axis=1)
         return predicted
 
-    def _audit(self, learner: HeadCommittee) -> Evaluation | None:
+    def _audit(self, learner: Committee) -> Evaluation | None:
         if not self.audited:
             return None
         audited = np.arange(self.audited)

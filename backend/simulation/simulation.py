@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from backend.learners.classification import HeadCommittee
+from backend.learners.committee import Learner
 from backend.loop.pool import FROM_A_LEARNER, check_available, make_pool
 from backend.settings import LoopSettings
 from backend.simulation.dataset import Dataset
@@ -44,6 +45,7 @@ class Request:
     embedding: str
     stopping: tuple[str, ...]
     hard_cases: HardCases
+    learner: Learner
     members: int
     limit: int | None
     command: str
@@ -80,6 +82,7 @@ def run_simulation(request: Request, console: Console) -> None:
         dataset.multi_label,
         request.batch,
         request.budget,
+        request.learner,
         request.members,
         settings.audit_share,
     )
@@ -140,6 +143,7 @@ def _description(request: Request, dataset: Dataset) -> dict[str, object]:
         "budget": request.budget,
         "cold-start": request.cold_start,
         "embedding": request.embedding,
+        "learner": request.learner,
         "members": request.members,
         "limit": request.limit,
         **{name.replace("_", "-"): value for name, value in vars(request.hard_cases).items()},
@@ -205,6 +209,7 @@ def _facts(
         batch=request.batch,
         budget=protocol.labels_after(protocol.rounds(scenarios[0]), scenarios[0]),
         seeds=request.seeds,
+        learner=request.learner,
         members=request.members,
         audit_share=protocol.audit_share,
         cold_start=request.cold_start,

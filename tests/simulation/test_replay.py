@@ -68,6 +68,7 @@ def protocol(**values: object) -> Protocol:
         "multi_label": False,
         "batch": 15,
         "budget": 70,
+        "learner": "linear",
         "members": 2,
         "audit_share": 0.1,
     }
