@@ -13,7 +13,7 @@ from strategies.committee import (
     VariationRatio,
     VoteEntropy,
 )
-from strategies.coverage import MaxHerding, ProbCover
+from strategies.coverage import MaxHerding, ProbCover, UncertaintyHerding
 from strategies.default import Default
 from strategies.density import InformationDensity, Representative
 from strategies.diversity import KCenterGreedy
@@ -81,6 +81,7 @@ __all__ = [
     "ScoredStrategy",
     "Strategy",
     "TypiClust",
+    "UncertaintyHerding",
     "Units",
     "Validation",
     "VariationRatio",

@@ -8,7 +8,7 @@ of any given picks is within 0.014 of what they cover of the pool, 95 times in 1
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from strategies.nearest import nearest_squares
 from strategies.pool import Floats, Indices, Need, Pool, Scores
 from strategies.protocol import Ranking, check_request
 from strategies.sampling import sample
+from strategies.scored import ScoredStrategy
+from strategies.uncertainty import Margin
 
 _SAMPLE = 10_000  # the similarities of all pairs take 400 MB
 _BLOCK = 1024
@@ -46,22 +48,60 @@ class MaxHerding:
     needs = frozenset({Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS})
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.bandwidth) and self.bandwidth > 0):
-            raise ValueError(f"bandwidth is {self.bandwidth}; it is a distance, above 0.")
+        _check_bandwidth(self.bandwidth)
 
     def rank(self, pool: Pool, size: int, *, batch_size: int, seed: int) -> Ranking:
         """Each pick is the best given all before it, so batches need no care of their own."""
         check_request(size, batch_size)
-
-        def kernel(squares: Tensor) -> Tensor:
-            return squares.div_(-(self.bandwidth**2)).exp_()
-
+        kernel = _gaussian(self.bandwidth)
         indices, gains = _cover(pool, size, seed, lambda _: kernel, scaled=True)
         reasons = tuple(
             f"much of the pool is like it and like nothing labeled or chosen before (adds {gain:.2%} coverage)"
             if gain > 0
             else "the same as one labeled or chosen before"
             for gain in gains
+        )
+        return Ranking(indices, gains, reasons)
+
+
+@dataclass(frozen=True)
+class UncertaintyHerding:
+    """Uncertainty herding: as MaxHerding, with each image counting as much as the model is unsure of it.
+
+    Bae, Oliveira & Sutherland, ICLR 2025: "one active learning method for all label budgets".
+    A new learner is unsure of everything, and what most of the pool is like comes first; later it is what many
+    uncertain images are like. The uncertainty is the margin, unless another score is given; none of the scores may be
+    negative, which raises ValueError. A larger pool is sampled with a chance proportional to the uncertainty.
+    """
+
+    uncertainty: ScoredStrategy = field(default_factory=Margin)
+    bandwidth: float = 1.0
+    needs: frozenset[Need] = field(init=False, repr=False)
+
+    name = "uncertainty_herding"
+
+    def __post_init__(self) -> None:
+        _check_bandwidth(self.bandwidth)
+        object.__setattr__(self, "needs", self.uncertainty.needs | {Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS})
+
+    def rank(self, pool: Pool, size: int, *, batch_size: int, seed: int) -> Ranking:
+        """Each pick is the best given all before it, so batches need no care of their own."""
+        check_request(size, batch_size)
+        weights = self.uncertainty.scores(pool)
+        if (weights < 0).any():
+            raise ValueError(
+                f"uncertainty_herding weighs images by {self.uncertainty.name}, which is negative for some; "
+                "take an uncertainty that is not, such as margin."
+            )
+        kernel = _gaussian(self.bandwidth)
+        indices, gains = _cover(
+            pool, size, seed, lambda _: kernel, scaled=True, weights=weights if weights.any() else None
+        )
+        reasons = tuple(
+            f"{self.uncertainty.reason(pool, int(index))}; and like much that is uncertain and unlike all labeled"
+            if gain > 0
+            else "the same as one labeled or chosen before"
+            for index, gain in zip(indices, gains, strict=True)
         )
         return Ranking(indices, gains, reasons)
 
@@ -113,6 +153,15 @@ class ProbCover:
         return Ranking(indices, gains, reasons)
 
 
+def _check_bandwidth(bandwidth: float) -> None:
+    if not (np.isfinite(bandwidth) and bandwidth > 0):
+        raise ValueError(f"bandwidth is {bandwidth}; it is a distance, above 0.")
+
+
+def _gaussian(bandwidth: float) -> Kernel:
+    return lambda squares: squares.div_(-(bandwidth**2)).exp_()
+
+
 _PURITY = 0.95  # as in the paper
 
 
@@ -131,15 +180,25 @@ def _pure_square(space: Space, clusters: int, seed: int) -> float:
 
 
 def _cover(
-    pool: Pool, size: int, seed: int, kernel_of: Callable[[Space], Kernel], *, scaled: bool
+    pool: Pool,
+    size: int,
+    seed: int,
+    kernel_of: Callable[[Space], Kernel],
+    *,
+    scaled: bool,
+    weights: Scores | None = None,
 ) -> tuple[Indices, Scores]:
-    """Positions in the pool and gains of min(size, pool.size) picks; with `scaled`, embeddings have length 1."""
+    """Positions in the pool and gains of min(size, pool.size) picks.
+
+    scaled: embeddings are brought to length 1. weights: (pool.size,) how much it is worth to cover each image.
+    """
     embeddings, labeled = pool.require(Need.EMBEDDINGS), pool.require(Need.LABELED_EMBEDDINGS)
     size = min(size, pool.size)
-    drawn = sample(pool, max(size, _SAMPLE), seed)
+    drawn = sample(pool, max(size, _SAMPLE), seed, weights)
+    worth = np.ones(pool.size) if weights is None else _worth(weights, len(drawn))
     picks: Indices = drawn[:0]
     gains: Scores = np.empty(0)
-    # They come in the order of a hash, so that any part is a uniform sample, too.
+    # They come in the order of a hash, so that any part is a sample, too.
     for start in range(0, len(drawn), _SAMPLE):
         if len(picks) == size:
             break
@@ -147,11 +206,32 @@ def _cover(
         centers = np.concatenate([labeled, embeddings[picks]])
         points = embeddings[part]
         space = Space(_unit(points) if scaled else points)
-        cover = _Cover(pool, part, space, kernel_of(space), _unit(centers) if scaled else centers)
+        cover = _Cover(
+            pool, part, space, kernel_of(space), _unit(centers) if scaled else centers, worth[part]
+        )
         more, their_gains = cover.picks(size - len(picks))
         picks, gains = np.append(picks, more), np.append(gains, their_gains)
     rest = drawn[~np.isin(drawn, picks)][: size - len(picks)]
     return np.append(picks, rest), np.append(gains, np.zeros(len(rest)))
+
+
+def _worth(weights: Scores, size: int) -> Scores:
+    """(n,) what each image of a sample of `size`, drawn in proportion to `weights`, counts: for those not drawn, too.
+
+    It is the weight over the chance to be drawn (Horvitz & Thompson, 1952). The chance is in proportion to the weight,
+    but no higher than 1.
+    """
+    if len(weights) <= size:
+        return weights
+    descending = np.sort(weights)[::-1]
+    # The k heaviest are drawn for sure, and the others share the rest of the sample: the first k for which none
+    # of these would have a chance above 1.
+    left = np.cumsum(descending[::-1])[::-1][:size]
+    factors = (size - np.arange(size)) / np.maximum(left, np.finfo(float).tiny)
+    sure = factors * descending[:size] > 1
+    factor = factors[int(np.argmin(sure))] if not sure.all() else factors[-1]
+    worth: Scores = np.maximum(weights, 1 / factor)
+    return worth
 
 
 def _unit(rows: Floats) -> Floats:
@@ -162,12 +242,19 @@ class _Cover(LazyGreedy):
     """The similarity of each candidate to all of them, and how far each is covered."""
 
     def __init__(
-        self, pool: Pool, candidates: Indices, space: Space, kernel: Kernel, centers: Floats
+        self,
+        pool: Pool,
+        candidates: Indices,
+        space: Space,
+        kernel: Kernel,
+        centers: Floats,
+        worth: Scores,
     ) -> None:
         super().__init__(pool, candidates, least=0)
         everything = space.rows(space.points)
         size = len(candidates)
         self.similarity = torch.empty(size, size, device=space.points.device)
+        self.worth = torch.from_numpy(worth / max(worth.sum(), np.finfo(float).tiny)).to(self.similarity)
         self.covered = kernel(nearest_squares(space, centers)).float()
         self.gains = torch.empty_like(everything.norms)  # or more: they only shrink
         for start in range(0, size, _BLOCK):
@@ -181,7 +268,7 @@ class _Cover(LazyGreedy):
     def score(self, places: Tensor) -> Tensor:
         for part in torch.split(places, _WIDTH):
             added = (self.similarity[part] - self.covered).clamp_(min=0)
-            self.gains[part] = added.sum(dim=1).double() / len(self.covered)
+            self.gains[part] = (added @ self.worth).double()
         return self.gains[places]
 
     def add(self, place: int) -> None:

@@ -20,7 +20,7 @@ from strategies.committee import (
     VariationRatio,
     VoteEntropy,
 )
-from strategies.coverage import MaxHerding, ProbCover
+from strategies.coverage import MaxHerding, ProbCover, UncertaintyHerding
 from strategies.default import Default
 from strategies.density import InformationDensity, Representative
 from strategies.diversity import KCenterGreedy
@@ -73,6 +73,7 @@ STRATEGIES = Registry(
         "typiclust": TypiClust,
         "prob_cover": ProbCover,
         "max_herding": MaxHerding,
+        "uncertainty_herding": UncertaintyHerding,
         # Density
         "information_density": InformationDensity,
         "representative": Representative,
