@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from strategies import MaxHerding, Pool, ProbCover, Ranking
+from strategies import Margin, MaxHerding, Pool, ProbCover, Ranking, UncertaintyHerding
 from strategies.clustering import k_means
-from strategies.coverage import _pure_square
+from strategies.coverage import _pure_square, _worth
 from strategies.distances import Space
 
 
@@ -131,3 +131,67 @@ def test_parameters_that_are_none(parameter: str, value: float) -> None:
 def test_a_bandwidth_that_is_none() -> None:
     with pytest.raises(ValueError, match="bandwidth is"):
         MaxHerding(bandwidth=0)
+
+
+def undecided(embeddings: np.ndarray, doubt: np.ndarray, labeled: np.ndarray) -> Pool:
+    """Of two classes; `doubt` is the least confidence, from 0 to 1/2, and so half of the margin's score."""
+    committee = np.stack([1 - doubt, doubt], axis=1)[None]
+    return Pool(len(embeddings), committee=committee, embeddings=embeddings, labeled_embeddings=labeled)
+
+
+def test_uncertainty_herding_counts_images_by_how_unsure_the_model_is() -> None:
+    rng = np.random.default_rng(0)
+    points, doubt, labeled = rng.normal(size=(80, 3)), rng.uniform(0, 0.5, size=80), rng.normal(size=(4, 3))
+    ranking = UncertaintyHerding().rank(undecided(points, doubt, labeled), 20, batch_size=5, seed=0)
+    unit, centers = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (points, labeled))
+    similarity = np.exp(-np.square(np.linalg.norm(unit[:, None] - unit, axis=2)))
+    covered = np.exp(-np.square(np.linalg.norm(unit[:, None] - centers, axis=2))).max(axis=1)
+    picks: list[int] = []
+    for _ in range(20):
+        gains = (np.maximum(similarity - covered, 0) * doubt).sum(axis=1) / doubt.sum()
+        picks.append(int(gains.argmax()))
+        assert ranking.scores[len(picks) - 1] == pytest.approx(gains.max(), abs=1e-6)
+        covered = np.maximum(covered, similarity[picks[-1]])
+    assert ranking.indices.tolist() == picks
+    assert ranking.reasons[0].startswith("between class 0")
+
+
+def test_uncertainty_herding_of_the_evenly_unsure_is_max_herding() -> None:
+    points = np.random.default_rng(1).normal(size=(60, 4))
+    pool = undecided(points, np.full(60, 0.3), points[:3])
+    one = UncertaintyHerding().rank(pool, 30, batch_size=5, seed=0)
+    other = MaxHerding().rank(pool, 30, batch_size=5, seed=0)
+    assert one.indices.tolist() == other.indices.tolist()
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+
+
+def test_a_sample_stands_for_all_by_what_its_images_count() -> None:
+    """The chance to be drawn times what an image counts is its weight, and the chances sum to the sample's size."""
+    weights = np.random.default_rng(2).pareto(1, size=1000)  # some heavy enough to be drawn for sure
+    worth = _worth(weights, 200)
+    chances = weights / worth
+    assert chances.max() == 1 and (chances == 1).sum() > 1
+    assert chances.sum() == pytest.approx(200)
+    assert _worth(weights, 1000).tolist() == weights.tolist()
+
+
+def test_of_a_larger_pool_the_uncertain_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strategies.coverage._SAMPLE", 100)
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(2000, 3))
+    doubt = np.where(np.arange(2000) < 100, 0.5, 0.001)
+    ranking = UncertaintyHerding().rank(undecided(points, doubt, points[:0]), 20, batch_size=5, seed=0)
+    assert (ranking.indices < 100).mean() > 0.8  # 1 in 20 of the pool
+
+
+def test_uncertainty_that_is_negative() -> None:
+    class Negative(Margin):
+        def scores(self, pool: Pool) -> np.ndarray:
+            return super().scores(pool) - 1
+
+    with pytest.raises(ValueError, match="margin, which is negative for some"):
+        UncertaintyHerding(Negative()).rank(
+            undecided(np.eye(3), np.full(3, 0.1), np.eye(3)), 1, batch_size=1, seed=0
+        )
+    with pytest.raises(ValueError, match="bandwidth is 0"):
+        UncertaintyHerding(bandwidth=0)
