@@ -38,7 +38,7 @@ def test_as_good_as_cross_validated_logistic_regression(digits):
         assert (probabilities.argmax(1) == test_y).mean() >= (
             peer.predict(test_x / 16) == test_y
         ).mean() - 0.01
-        assert log_loss(test_y, probabilities) <= log_loss(test_y, peer.predict_proba(test_x / 16)) * 1.05
+        assert log_loss(test_y, probabilities) <= log_loss(test_y, peer.predict_proba(test_x / 16)) * 1.1
 
 
 def test_members_differ_and_agree_more_as_labels_come_in(digits):
