@@ -1,36 +1,13 @@
 import numpy as np
-import pytest
 
-from strategies import Default, KCenterGreedy, Margin, Pool, Strategy
-
-FEW, MANY = KCenterGreedy(), Margin()
+from strategies import Default, MaxHerding, Pool, UncertaintyHerding
 
 
-def pool(labels: int, committee: bool = True) -> Pool:
+def test_coverage_until_there_is_a_learner_then_of_what_it_is_unsure_of() -> None:
     rng = np.random.default_rng(0)
-    return Pool(
-        50,
-        committee=rng.dirichlet(np.ones(3), size=(2, 50)) if committee else None,
-        embeddings=rng.normal(size=(50, 4)),
-        labeled_embeddings=rng.normal(size=(labels, 4)),
-    )
-
-
-def same_as(strategy: Strategy, given: Pool) -> bool:
-    picks = Default(FEW, MANY, labels_per_class=4).rank(given, 9, batch_size=3, seed=0).indices
-    return picks.tolist() == strategy.rank(given, 9, batch_size=3, seed=0).indices.tolist()
-
-
-def test_few_labels_then_many() -> None:
-    """Three classes, so the phase changes at twelve labels."""
-    assert same_as(FEW, pool(11)) and not same_as(MANY, pool(11))
-    assert same_as(MANY, pool(12)) and not same_as(FEW, pool(12))
-
-
-def test_few_without_a_learner() -> None:
-    assert same_as(FEW, pool(100, committee=False))
-
-
-def test_a_number_of_labels_that_is_none() -> None:
-    with pytest.raises(ValueError, match="labels_per_class is nan"):
-        Default(labels_per_class=float("nan"))
+    x, committee = rng.normal(size=(50, 4)), rng.dirichlet(np.ones(3), size=(2, 50))
+    for given, phase in ((None, MaxHerding()), (committee, UncertaintyHerding())):
+        pool = Pool(50, committee=given, embeddings=x, labeled_embeddings=x[:5])
+        one, other = (s.rank(pool, 9, batch_size=3, seed=0) for s in (Default(), phase))
+        assert one.indices.tolist() == other.indices.tolist()
+        assert one.reasons == other.reasons
