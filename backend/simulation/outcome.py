@@ -47,6 +47,11 @@ class Facts:
     cold_start: str
     command: str
 
+    @property
+    def metric(self) -> str:
+        """What the scores are of."""
+        return "mean average precision" if self.multi_label else "accuracy"
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -62,8 +62,8 @@ def _curves(found: Outcome, ink: str) -> Figure:
             color=ink,
         )
     axes.set_xlabel(f"labels, the {found.facts.audit_share:.0%} of audit tasks counted")
-    axes.set_ylabel("accuracy on the test set")
-    axes.set_title(f"{found.facts.dataset}: accuracy against labels, {_over(found.facts.seeds)}")
+    axes.set_ylabel(f"{found.facts.metric} on the test set")
+    axes.set_title(f"{found.facts.dataset}: {found.facts.metric} against labels, {_over(found.facts.seeds)}")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlim(left=0, right=max(curve.labels[-1] for curve in found.curves))
     axes.set_ylim(_lowest(found.curves), 1.02 * full)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 from backend.learners.classification import why_untrainable
 from backend.learners.committee import Committee, Learner, fit_committee
@@ -66,6 +67,19 @@ class Protocol:
         answers = learner.probabilities(embeddings).mean(axis=0)
         return evaluate(answers, targets, self.classes, self.multi_label)
 
+    def score(
+        self, learner: Committee, embeddings: NDArray[np.float32], targets: NDArray[np.float32]
+    ) -> float:
+        """What curves show: accuracy; of images with several classes, the mean over the classes of average precision.
+
+        To be right in every class is rare there, and so its share says little.
+        """
+        if not self.multi_label:
+            return self.measure(learner, embeddings, targets).accuracy
+        answers, truth = learner.probabilities(embeddings).mean(axis=0), targets > 0.5
+        there = truth.any(axis=0)
+        return float(average_precision_score(truth[:, there], answers[:, there])) if there.any() else 0.0
+
 
 @dataclass(frozen=True)
 class Round:
@@ -73,7 +87,7 @@ class Round:
 
     picks: positions among the candidates, in the order of the strategy's ranking.
     labels: so far, the audit tasks among them. pool: unlabeled candidates left.
-    score: accuracy on the test set. log_loss: in nats. recalls: of each class on the test set.
+    score: on the test set, see `Protocol.score`. log_loss: in nats. recalls: of each class on the test set.
     accuracy, interval: as measured on the audit tasks; None where there are none.
     agreement, uncertainty: of the pool, as the stopping criteria want them.
     """
@@ -153,7 +167,7 @@ class Replay:
             labels=labels,
             audit_labels=self.audited,
             pool=len(waiting),
-            score=test.accuracy,
+            score=self.protocol.score(learner, self.test_vectors, self.scenario.test.targets),
             log_loss=test.log_loss,
             recalls=[counts.recall for counts in test.classes],
             accuracy=audit.accuracy if audit else None,
@@ -251,4 +265,4 @@ def full_data_score(scenario: Scenario, embeddings: Embeddings, protocol: Protoc
         1000 * scenario.seed,
     )
     test_vectors = vectors[embeddings.rows(scenario.test)]
-    return protocol.measure(learner, test_vectors, scenario.test.targets).accuracy
+    return protocol.score(learner, test_vectors, scenario.test.targets)

@@ -229,3 +229,18 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def test_images_of_several_classes_are_scored_by_mean_average_precision() -> None:
+    """By hand: the first class is ranked 1, 0, 1 (precision 1 and 2/3), the second perfectly; the third is not there."""
+    protocol = Protocol(
+        ("sky", "road", "car"), True, batch=1, budget=1, learner="linear", members=2, audit_share=0
+    )
+    truth = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]], np.float32)
+
+    class Answers:
+        def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
+            return np.array([[[0.9, 0.1, 0.5], [0.8, 0.7, 0.5], [0.3, 0.2, 0.5]]])
+
+    score = protocol.score(Answers(), np.zeros((3, 1), np.float32), truth)  # type: ignore[arg-type]
+    assert score == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
