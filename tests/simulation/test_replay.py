@@ -232,7 +232,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def test_images_of_several_classes_are_scored_by_mean_average_precision() -> None:
-    """By hand: the first class is ranked 1, 0, 1 (precision 1 and 2/3), the second perfectly; the third is not there."""
+    """By hand: the first class is ranked 1, 0, 1 (precision 1 and 2/3), the second perfectly, the third not there."""
     protocol = Protocol(
         ("sky", "road", "car"), True, batch=1, budget=1, learner="linear", members=2, audit_share=0
     )
