@@ -129,11 +129,8 @@ def test_ctrl_c_and_kill_lose_at_most_a_round(finished: tuple[Path, Result], tmp
     whole = finished[0]
     out = with_embeddings_of(whole, tmp_path / "out")
     for interrupt in (kill, press_ctrl_c):
-        before = rounds_done(out)
-        process = start(out)
-        wait_until(lambda before=before: rounds_done(out) >= before + 2)
-        interrupt(process)
-        assert before + 2 <= rounds_done(out) < RUNS * ROUNDS
+        interrupt_after_rounds(out, 2, interrupt)
+        assert rounds_done(out) < RUNS * ROUNDS
     kept = runs(out)
     result = simulate(*arguments(out))
     assert result.exit_code == 0, result.output
@@ -142,6 +139,16 @@ def test_ctrl_c_and_kill_lose_at_most_a_round(finished: tuple[Path, Result], tmp
         assert runs(out)[name][: len(kept.get(name, []))] == kept.get(name, [])  # not done a second time
     curves = [json.loads((folder / "curves.json").read_text()) for folder in (whole, out)]
     assert curves[0]["full_data"] == curves[1]["full_data"]
+
+
+def interrupt_after_rounds(
+    out: Path, rounds: int, interrupt: Callable[["subprocess.Popen[str]"], None]
+) -> None:
+    before = rounds_done(out)
+    process = start(out)
+    wait_until(lambda: process.poll() is not None or rounds_done(out) >= before + rounds)
+    interrupt(process)
+    assert rounds_done(out) >= before + rounds
 
 
 def start(out: Path) -> "subprocess.Popen[str]":
@@ -159,7 +166,8 @@ def start(out: Path) -> "subprocess.Popen[str]":
 def kill(process: "subprocess.Popen[str]") -> None:
     """End the parent at once; its workers notice."""
     process.kill()
-    process.communicate()
+    _, complained = process.communicate()
+    assert process.returncode == -signal.SIGKILL, complained
     wait_until(lambda: not group_exists(process.pid))
 
 
@@ -181,7 +189,7 @@ def group_exists(group: int) -> bool:
     return True
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 90) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it took too long"
