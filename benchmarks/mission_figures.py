@@ -6,7 +6,7 @@
   same acquisition function (Beluch et al., CVPR 2018). Whatever chose the labels, the score is that of the same deep
   ensemble trained on them, so that only the choice is compared.
 - rare_class: uncertainty, diversity and balance, alone and together, on a long-tailed pool: recall of the rarest class,
-  another one with each seed, and balanced accuracy.
+  another one with each seed, and balanced accuracy. All but random start with the same batch, by k_center_greedy.
 - domain_shift: the labeled images, and three quarters of the pool, are upright; the learner shall serve a camera that
   is mounted on its side. Accuracy on turned images.
 
@@ -45,7 +45,7 @@ from backend.simulation.summary import RANDOM, estimate
 MEMBERS = 8
 AUDIT_SHARE = 0.1
 IMBALANCE = 100
-COLD_START = "typiclust"
+COLD_START = "k_center_greedy"  # so that all ways but random have the same first batch
 SOURCE_LABELS = 200  # in the other domain, audit tasks counted
 TARGET_SHARE = 1 / 4  # of the pool that is of the target domain
 SHIFT_AUDIT_SHARE = 0.25  # active transfer learning learns from audit tasks
