@@ -17,7 +17,7 @@ from strategies.objective import Factor
 from strategies.ordering import fingerprints
 from strategies.pool import Indices, Pool, Scores
 
-_STEP = 512  # images that are brought up to date at once; as doubles they stay in a processor's cache
+_STEP = 1024  # images that are brought up to date at once, at least
 _FRONT = (
     256  # images that make a front: what it costs is paid for each pick, what it lacks is searched for anew
 )
