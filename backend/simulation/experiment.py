@@ -3,16 +3,14 @@
 import json
 import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from backend.simulation.embeddings import Embeddings
+from backend.simulation.processes import end_with_parent, left_alone_by_ctrl_c, one_thread_each
 from backend.simulation.replay import Protocol, Replay, Round, full_data_score
 from backend.simulation.run_files import append_round, read_rounds, run_path
 from backend.simulation.scenario import Scenario
@@ -123,7 +121,7 @@ def _run_in_processes(experiment: Experiment, jobs: Sequence[_Job], on_step: Cal
     )
     executor = ProcessPoolExecutor(processes, context, _start_worker, (shared, steps))
     try:
-        with _one_thread_each(), _left_alone_by_ctrl_c():
+        with one_thread_each(), left_alone_by_ctrl_c():
             running: set[Future[None]] = {executor.submit(_work, job) for job in jobs}
         while running:
             finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -140,32 +138,6 @@ def _run_in_processes(experiment: Experiment, jobs: Sequence[_Job], on_step: Cal
     executor.shutdown()
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started here compute with one thread: they share the cores, and results do not depend on threads."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _left_alone_by_ctrl_c() -> Iterator[None]:
-    """Processes started here do not hear of Ctrl-C, which goes to all of a terminal; we end them ourselves."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 _experiment: Experiment
 _steps: "SimpleQueue[None]"
 
@@ -173,14 +145,7 @@ _steps: "SimpleQueue[None]"
 def _start_worker(experiment: Experiment, steps: "SimpleQueue[None]") -> None:
     global _experiment, _steps
     _experiment, _steps = experiment, steps
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def _work(job: _Job) -> None:

@@ -125,12 +125,14 @@ def test_what_cannot_be_done_is_told_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_ctrl_c_and_kill_lose_at_most_a_round(finished: tuple[Path, Result], tmp_path: Path) -> None:
+@pytest.mark.timeout(900)  # several processes that import much, on a machine that may be busy
+def test_ctrl_c_loses_at_most_a_round(finished: tuple[Path, Result], tmp_path: Path) -> None:
     whole = finished[0]
     out = with_embeddings_of(whole, tmp_path / "out")
-    for interrupt in (kill, press_ctrl_c):
-        interrupt_after_rounds(out, 2, interrupt)
-        assert rounds_done(out) < RUNS * ROUNDS
+    process = start(out)
+    wait_until(lambda: process.poll() is not None or rounds_done(out) >= 2)
+    press_ctrl_c(process)
+    assert 2 <= rounds_done(out) < RUNS * ROUNDS
     kept = runs(out)
     result = simulate(*arguments(out))
     assert result.exit_code == 0, result.output
@@ -139,16 +141,6 @@ def test_ctrl_c_and_kill_lose_at_most_a_round(finished: tuple[Path, Result], tmp
         assert runs(out)[name][: len(kept.get(name, []))] == kept.get(name, [])  # not done a second time
     curves = [json.loads((folder / "curves.json").read_text()) for folder in (whole, out)]
     assert curves[0]["full_data"] == curves[1]["full_data"]
-
-
-def interrupt_after_rounds(
-    out: Path, rounds: int, interrupt: Callable[["subprocess.Popen[str]"], None]
-) -> None:
-    before = rounds_done(out)
-    process = start(out)
-    wait_until(lambda: process.poll() is not None or rounds_done(out) >= before + rounds)
-    interrupt(process)
-    assert rounds_done(out) >= before + rounds
 
 
 def start(out: Path) -> "subprocess.Popen[str]":
@@ -161,14 +153,6 @@ def start(out: Path) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-
-
-def kill(process: "subprocess.Popen[str]") -> None:
-    """End the parent at once; its workers notice."""
-    process.kill()
-    _, complained = process.communicate()
-    assert process.returncode == -signal.SIGKILL, complained
-    wait_until(lambda: not group_exists(process.pid))
 
 
 def press_ctrl_c(process: "subprocess.Popen[str]") -> None:
