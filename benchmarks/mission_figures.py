@@ -52,8 +52,7 @@ SHIFT_AUDIT_SHARE = 0.25  # active transfer learning learns from audit tasks
 
 TOGETHER = {
     "product: margin, k-center, balance": '{"product": {"objectives": ["margin", "k_center_greedy", "balance"]}}',
-    "quotas of diverse, uncertain images": '{"quotas": {"strategy": {"filter_then_diversify": '
-    '{"filter": "margin", "diversify": "k_center_greedy"}}}}',
+    "quotas of uncertainty herding": '{"quotas": {"strategy": "uncertainty_herding"}}',
 }
 ALONE = {
     RANDOM: RANDOM,
