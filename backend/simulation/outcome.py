@@ -8,7 +8,6 @@ from typing import Any
 
 from backend.simulation.experiment import Results
 from backend.simulation.summary import (
-    RANDOM,
     Curve,
     StoppingPoint,
     StrategySummary,
@@ -79,38 +78,6 @@ def outcome(results: Results, criteria: Sequence[str], facts: Facts) -> Outcome:
         summarise(found, results.full_data),
         stopping_points(results, criteria, results.full_data),
     )
-
-
-def headline(found: Outcome) -> str:
-    """What a reader in a hurry should know, in a sentence or two."""
-    others = [s for s in found.summaries if s.strategy != RANDOM]
-    if not others:
-        return "Only the random baseline was run."
-    best = max(others, key=lambda s: s.area.mean)
-    worse = [s.strategy for s in others if s.verdict == "worse"]
-    sentence = f"{best.strategy} has the best curve"
-    for target in best.targets:
-        if target.share == 0.95 and target.labels is not None and target.saved is not None:
-            fewer = "at least " if target.at_least else ""
-            saved = (
-                f"{fewer}{target.saved.mean:.0%} fewer"
-                if target.saved.mean >= 0
-                else (f"{-target.saved.mean:.0%} more")
-            )
-            sentence = (
-                f"{best.strategy} has the best curve: it reaches 95% of the full-data score with "
-                f"{target.labels:.0f} labels, {saved} than random"
-            )
-            if target.saved.low is not None and target.saved.high is not None:
-                sentence += f" (95% interval {target.saved.low:.0%} to {target.saved.high:.0%})"
-    significant = {
-        "better": "That is significantly better than random.",
-        "worse": "Even that is significantly worse than random.",
-    }.get(best.verdict, "A difference from random is not shown.")
-    sentence += f". {significant}"
-    if worse and best.verdict != "worse":
-        sentence += f" Significantly worse than random: {', '.join(worse)}."
-    return sentence
 
 
 def write_json(found: Outcome, path: Path) -> None:

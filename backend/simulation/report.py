@@ -5,7 +5,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from backend.simulation.outcome import Outcome, headline, write_json
+from backend.simulation.headline import headline
+from backend.simulation.outcome import Outcome, write_json
 from backend.simulation.plots import curves_svg, draw_curves, saved_svg
 from backend.simulation.summary import CHANGES, TARGETS
 from backend.simulation.table import against_random, labels_to
@@ -31,7 +32,7 @@ def render(found: Outcome) -> str:
     return environment.get_template("report.html.jinja").render(
         found=found,
         facts=found.facts,
-        headline=headline(found),
+        headline=headline(found.summaries),
         curves=Markup(curves_svg(found)),  # noqa: S704  # ours, and matplotlib escapes text
         saved=Markup(saved_svg(found)) if len(found.summaries) > 1 else "",  # noqa: S704
         shares=TARGETS,

@@ -5,7 +5,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from backend.simulation.outcome import Outcome, headline
+from backend.simulation.headline import headline
+from backend.simulation.outcome import Outcome
 from backend.simulation.summary import TARGETS, Estimate, LabelsToTarget, StrategySummary
 
 FILES = ("report.html", "curves.png", "curves.json")
@@ -38,7 +39,7 @@ def print_table(console: Console, found: Outcome, folder: Path) -> None:
             style=VERDICT_STYLES.get(summary.verdict),
         )
     console.print(table)
-    console.print(headline(found), highlight=False, markup=False)
+    console.print(headline(found.summaries), highlight=False, markup=False)
     console.print(f"Written to {folder}: {', '.join(FILES)}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -5,6 +5,7 @@ from math import exp, log, sqrt
 import pytest
 
 from backend.simulation.experiment import Results
+from backend.simulation.headline import headline
 from backend.simulation.replay import Round
 from backend.simulation.summary import Curve, Estimate, estimate, stopping_points, summarise
 
@@ -175,3 +176,36 @@ def test_beyond_the_ends_of_the_runs_nothing_is_made_up() -> None:
     (point,) = stopping_points(results, ["{budget: 10}"], results.full_data)
     assert point.stopped == 1
     assert set(point.changes.values()) == {None}
+
+
+def told(*found: Curve) -> str:
+    seeds = {curve.seed for curve in found}
+    return headline(summarise(found, dict.fromkeys(seeds, 1.0)))
+
+
+def test_the_headline_names_the_best_what_it_saves_and_what_does_harm() -> None:
+    assert told(*reaching("random", 100, 120)) == "Only the random baseline was run."
+    text = told(
+        *reaching("random", 100, 100, 100), *reaching("bald", 199, 198, 197), *reaching("margin", 49, 50, 51)
+    )
+    assert text.startswith(
+        "margin has the best curve, significantly better than random. "
+        "It reaches 95% of the full-data score with 53 labels, 50% fewer than random (95% interval of the saving: 4"
+    )
+    assert text.endswith("Significantly worse than random: bald.")
+
+
+def test_the_headline_claims_no_best_curve_where_random_has_it() -> None:
+    text = told(*reaching("random", 100, 110), *reaching("margin", 150, 100))
+    assert text.startswith("No strategy has a better curve than random; margin comes next.")
+
+
+def test_the_headline_knows_what_one_seed_is_worth() -> None:
+    assert told(*reaching("random", None), *reaching("margin", 100)) == (
+        "margin has the best curve, but one seed proves nothing. "
+        "It reaches 95% of the full-data score with 106 labels, at least 47% fewer than random."
+    )
+    assert told(*reaching("random", 100), *reaching("margin", 150)) == (
+        "No strategy has a better curve than random; margin comes next. "
+        "It reaches 95% of the full-data score with 158 labels, 50% more than random."
+    )
