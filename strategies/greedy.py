@@ -18,9 +18,7 @@ from strategies.ordering import fingerprints
 from strategies.pool import Indices, Pool, Scores
 
 _STEP = 1024  # images that are brought up to date at once, at least
-_FRONT = (
-    256  # images that make a front: what it costs is paid for each pick, what it lacks is searched for anew
-)
+_FRONT = 256  # images that make a front; up to twice as many are kept, each at a cost for every pick
 _REACH = 2**16  # images sorted in search of a front
 _TIE = 1e-10
 _ZERO = -1000.0  # stands for the logarithm of 0; no double above 0 has one below -745
@@ -45,9 +43,7 @@ class Greedy:
         self.factors = factors
         self.strengths = np.array(strengths) / sum(strengths)
         self.free = np.ones(pool.size, dtype=bool)
-        self.content = np.zeros(
-            pool.size
-        )  # what breaks ties, taken off the logarithms; 0 where not known yet
+        self.content = np.zeros(pool.size)  # breaks ties: taken off the logarithms, 0 where not known yet
         self.front: Indices = np.empty(0, dtype=np.int64)
         self.limit = np.inf  # no image outside the front was worth more when the front was made
 
@@ -114,7 +110,11 @@ class Greedy:
             done += len(part)
             self.limit = float(after[done - 1])
             above = fresh[:done] > self.limit
-        self.front = order[:done][above]
+        self.front, worth = order[:done][above], fresh[:done][above]
+        if len(worth) > 2 * _FRONT:
+            kept = worth > (limit := float(np.partition(worth, -2 * _FRONT)[-2 * _FRONT]))
+            if kept.any():  # and not all worth the very same
+                self.front, self.limit = self.front[kept], limit
 
     def _read(self, indices: Indices) -> None:
         """Makes the content of these images count."""
