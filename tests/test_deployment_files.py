@@ -31,7 +31,9 @@ def test_the_readme_lists_every_setting_and_strategy() -> None:
     deployment = table_names(section("Of the **deployment**", "## Strategies"))
     assert deployment == {name.upper() for name in Settings.model_fields}
     assert table_names(section("## Strategies", "## When to stop")) == set(strategy_names())
-    assert table_names(section("## When to stop", "## How it works")) | {"any", "all"} == set(criterion_names())
+    assert table_names(section("## When to stop", "## How it works")) | {"any", "all"} == set(
+        criterion_names()
+    )
 
 
 def test_the_readme_tells_the_defaults() -> None:

@@ -21,8 +21,7 @@ from strategies import MissingNeed, Need, Ranking, strategy
 
 log = logging.getLogger(__name__)
 
-RESERVE_WINDOWS = 20  # how many windows a ranking holds; the reserve is topped up from without retraining
-COLD_START_WINDOWS = 5  # the first model soon orders the queue anew, and typicality takes its time
+QUEUE_WINDOWS = 5  # how many windows a ranking holds: one is published, and topped up from the others
 AUDIT_REASON = "random sample: it measures the model without bias"
 NOT_EMBEDDED_REASON = "its image has not been embedded yet"
 SKIPPED_REASON = "an annotator skipped it"

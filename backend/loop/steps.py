@@ -93,8 +93,7 @@ class RoundRun:
     @property
     def queue_size(self) -> int:
         """How many tasks the queue holds, the reserve included."""
-        windows = selection.RESERVE_WINDOWS if self.committee else selection.COLD_START_WINDOWS
-        return windows * self.window
+        return selection.QUEUE_WINDOWS * self.window
 
     def note(self, **values: Any) -> None:
         """Write columns of the round's row."""
