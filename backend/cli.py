@@ -3,23 +3,19 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from backend.deployment import Deployment
-from backend.labelstudio.client import LabelStudioError
-from backend.labelstudio.labeling_config import UnsupportedConfig
+from backend.failures import fail, failures
 from backend.loop.connection import connect as connect_project
 from backend.loop.connection import disconnect as disconnect_project
 from backend.loop.jobs import Jobs, project_settings
 from backend.loop.status import describe
-from backend.settings import InvalidSettings, Settings
+from backend.settings import Settings
 from backend.simulation.command import simulate
 from backend.store.tables import Project
 
@@ -35,7 +31,7 @@ ProjectOption = Annotated[int, typer.Option("--project", help="Number of the pro
 @app.command()
 def connect(project: ProjectOption) -> None:
     """Take an existing project to a working loop. Running it twice changes nothing."""
-    with _failures(), _deployment() as deployment:
+    with failures(), _deployment() as deployment:
         changed = connect_project(deployment, project, backend_url=deployment.settings.backend_url)
         if changed:
             Jobs(deployment).nudge(project)
@@ -46,7 +42,7 @@ def connect(project: ProjectOption) -> None:
 @app.command()
 def disconnect(project: ProjectOption) -> None:
     """Put a project back as it was before `connect`. Its labels stay."""
-    with _failures(), _deployment() as deployment:
+    with failures(), _deployment() as deployment:
         disconnect_project(deployment, project)
         console.print(f"Project {project} is disconnected.")
 
@@ -56,12 +52,12 @@ def status(
     project: Annotated[int | None, typer.Option("--project", help="Only this project.")] = None,
 ) -> None:
     """Tell what the loop is doing and why the queue is as it is."""
-    with _failures(), _deployment(patience=5) as deployment:  # a person waits for it
+    with failures(), _deployment(patience=5) as deployment:  # a person waits for it
         with deployment.database.read() as session:
             query = select(Project).order_by(Project.id)
             projects = list(session.scalars(query if project is None else query.where(Project.id == project)))
         if not projects:
-            _fail("No such project is connected: run `active-learning connect --project NUMBER`.")
+            fail("No such project is connected: run `active-learning connect --project NUMBER`.")
         for row in projects:
             console.print(f"[bold]Project {row.id}[/bold] {row.title}", highlight=False)
             for sentence in describe(deployment, row, project_settings(deployment, row.id)):
@@ -80,12 +76,12 @@ def demo(
         from backend.demo.demo import DemoError, run_demo
         from backend.demo.label_studio import LabelStudioStartError
     except ImportError as error:
-        _fail(f"The demo needs a package that is not installed: {error.name}. `make demo` installs it.")
-    with _failures():
+        fail(f"The demo needs a package that is not installed: {error.name}. `make demo` installs it.")
+    with failures():
         try:
             run_demo(annotate, port, backend_port)
         except (DemoError, LabelStudioStartError, BackendStartError) as error:
-            _fail(str(error))
+            fail(str(error))
         except KeyboardInterrupt:
             console.print("Stopped. `make demo` resumes.")
 
@@ -93,7 +89,7 @@ def demo(
 @app.command()
 def serve() -> NoReturn:
     """Serve Label Studio's calls, with gunicorn."""
-    with _failures():
+    with failures():
         settings = Settings()
         deployment = Deployment(settings)
         deployment.prepare()  # once, before several processes would
@@ -113,7 +109,7 @@ def serve() -> NoReturn:
 @app.command()
 def worker() -> None:
     """Run the rounds. Several workers may run, on one machine or on many."""
-    with _failures(), _deployment() as deployment:
+    with failures(), _deployment() as deployment:
         os.nice(5)  # answering Label Studio goes before training
         Jobs(deployment).run_worker()
 
@@ -126,26 +122,3 @@ def _deployment(patience: float = 60) -> Iterator[Deployment]:
     deployment = Deployment(Settings(), patience)
     deployment.prepare()
     yield deployment
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turn the failures that a person can mend into a sentence and exit code 1."""
-    try:
-        yield
-    except (LabelStudioError, UnsupportedConfig, InvalidSettings) as error:
-        _fail(str(error))
-    except ValidationError as error:
-        first = error.errors()[0]
-        _fail(f"Environment variable {str(first['loc'][0]).upper()}: {first['msg']}")
-    except SQLAlchemyError as error:
-        _fail(f"The database cannot be used: {type(error).__name__}. Check DATABASE_URL and MODEL_DIR.")
-    except OSError as error:
-        _fail(
-            f"{error.strerror or error}: {Path(error.filename) if error.filename else 'a file or an address'}"
-        )
-
-
-def _fail(message: str) -> NoReturn:
-    Console(stderr=True).print(f"[red]Error:[/red] {message}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)

@@ -1,19 +1,18 @@
 """The command `active-learning simulate`."""
 
-import json
 import shlex
 import sys
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
 
+from backend.failures import fail, failures
 from backend.learners.committee import Learner
 from backend.settings import LoopSettings
-from strategies import strategy_names
 
 _DEFAULTS = LoopSettings()
 _STOPPING = "{target_accuracy: 0.9},plateau,stable_predictions,low_uncertainty"
@@ -60,40 +59,39 @@ def simulate(
     limit: Annotated[int | None, typer.Option(min=1, help="Use so many images of the dataset only.")] = None,
 ) -> None:
     """Replay labeling on a labeled dataset: what would each strategy have saved against random order?"""
-    from backend.labelstudio.client import LabelStudioError
-    from backend.labelstudio.labeling_config import UnsupportedConfig
     from backend.learners.embedding import BackboneUnavailable
     from backend.simulation.hard_cases import HardCases
     from backend.simulation.simulation import Request, run_simulation
 
     console = Console()
-    try:
-        request = Request(
-            source=dataset,
-            strategies=tuple(dict.fromkeys(("random", *map(_known, split_specs(strategies))))),
-            batch=batch,
-            budget=budget,
-            seeds=seeds,
-            out=out,
-            cold_start=cold_start,
-            embedding=embedding,
-            stopping=split_specs(stopping),
-            hard_cases=HardCases(imbalance, duplicates, redundancy, label_noise),
-            learner=learner,
-            members=members,
-            limit=limit,
-            command=shlex.join(["active-learning", *sys.argv[1:]]),
-        )
-        run_simulation(request, console)
-    except (ValueError, BackboneUnavailable, LabelStudioError, UnsupportedConfig) as error:
-        _fail(str(error))
-    except BrokenExecutor:
-        _fail("A run was killed, most likely for want of memory. The same command resumes; try --limit.")
-    except OSError as error:
-        _fail(f"{error.filename or 'A file'}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        console.print("Stopped. The same command resumes.")
-        raise typer.Exit(_INTERRUPTED) from None
+    with failures():
+        try:
+            request = Request(
+                source=dataset,
+                strategies=tuple(dict.fromkeys(("random", *split_specs(strategies)))),
+                batch=batch,
+                budget=budget,
+                seeds=seeds,
+                out=out,
+                cold_start=cold_start,
+                embedding=embedding,
+                stopping=split_specs(stopping),
+                hard_cases=HardCases(imbalance, duplicates, redundancy, label_noise),
+                learner=learner,
+                members=members,
+                limit=limit,
+                command=shlex.join(["active-learning", *sys.argv[1:]]),
+            )
+            run_simulation(request, console)
+        except ValidationError:  # of the environment
+            raise
+        except (ValueError, BackboneUnavailable) as error:
+            fail(str(error))
+        except BrokenExecutor:
+            fail("A run was killed, most likely for want of memory. The same command resumes; try --limit.")
+        except KeyboardInterrupt:
+            console.print("Stopped. The same command resumes.")
+            raise typer.Exit(_INTERRUPTED) from None
 
 
 def split_specs(text: str) -> tuple[str, ...]:
@@ -112,13 +110,3 @@ def split_specs(text: str) -> tuple[str, ...]:
             specs.append(text[start:place])
             start = place + 1
     return tuple(" ".join(spec.split()) for spec in (*specs, text[start:]) if spec.strip())
-
-
-def _known(spec: str) -> str:
-    return json.dumps(_DEFAULTS.strategy) if spec == "default" and spec not in strategy_names() else spec
-
-
-def _fail(message: str) -> NoReturn:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[red]Error:[/red] {escape(message)}")
-    raise typer.Exit(1)
