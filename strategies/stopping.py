@@ -23,7 +23,7 @@ _LEAST_NOISE = 0.1
 class Progress:
     """What is known after a round.
 
-    labels: images labeled so far, audit tasks not counted.
+    labels: images labeled so far, the audit tasks among them.
     pool: unlabeled images left.
     accuracy: on the audit tasks; None where there are none.
     interval: its 95 % confidence interval.

@@ -261,7 +261,7 @@ def _stopping_point(
 def _seen(done: Round) -> Progress:
     """What a criterion is told of a round; audit tasks are not counted there."""
     return Progress(
-        labels=done.labels - done.audit_labels,
+        labels=done.labels,
         pool=done.pool,
         accuracy=done.accuracy,
         interval=done.interval,

@@ -149,7 +149,7 @@ def test_stopping_tells_where_and_what_another_moment_would_have_changed() -> No
         runs={("margin", 0): rounds(0.5, 0.6, 0.7, 0.8, 0.85, 0.88), ("margin", 1): rounds(0.5, 0.5, 0.5)},
     )
     never, early, by_labels = stopping_points(
-        results, ["{target_accuracy: 0.95}", "{low_uncertainty: 0.25}", "{budget: 36}"], results.full_data
+        results, ["{target_accuracy: 0.95}", "{low_uncertainty: 0.25}", "{budget: 40}"], results.full_data
     )
     assert (never.stopped, never.labels, never.score, never.regret) == (0, None, None, None)
     assert set(never.changes.values()) == {None}
@@ -165,7 +165,7 @@ def test_stopping_tells_where_and_what_another_moment_would_have_changed() -> No
     assert early.changes == pytest.approx(
         {"a batch earlier": -0.1, "a batch later": 0.05, "25% earlier": -0.1, "25% later": 0.05}
     )
-    # Criteria do not count the audit tasks: 36 of 40 labels. Means over both seeds.
+    # Means over both seeds.
     assert (by_labels.stopped, by_labels.labels) == (2, 40)
     assert by_labels.score == pytest.approx(0.55)
     assert by_labels.regret == pytest.approx((0.3 + 0.45) / 2)
