@@ -129,7 +129,7 @@ def side_by_side(bench: Bench, what: str, data: str, size: int, picks: int, libr
         "Peak GB",
         "Picks that are ours",
     ):
-        table.add_column(heading, justify="left" if heading == "Library" else "right")
+        table.add_column(heading, justify="left" if heading == "Library" else "right", no_wrap=True)
     for name, outcome in outcomes.items():
         if isinstance(outcome, str) or isinstance(ours, str):
             table.add_row(name, str(outcome))
