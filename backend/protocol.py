@@ -28,7 +28,7 @@ from backend.store.tables import Project, ProjectState, Round, RoundState
 log = logging.getLogger(__name__)
 routes = Blueprint("protocol", __name__)
 
-LONGEST_REASON = 300  # characters; a reason phrase must fit on the status line
+LONGEST_REASON = 1_000  # characters; a reason phrase must fit on the status line, and name all strategies
 
 
 class Refused(Exception):
