@@ -120,16 +120,9 @@ def side_by_side(bench: Bench, what: str, data: str, size: int, picks: int, libr
     outcomes = {name: bench.outcome(Case(name, what, data, size, picks)) for name in [*libraries, "ours"]}
     ours = outcomes["ours"]
     table = Table(title=f"{what}: {picks:,} of {size:,} images, {data}")
-    for heading in (
-        "Library",
-        "Seconds",
-        "Times ours",
-        "CPU seconds",
-        "Times ours",
-        "Peak GB",
-        "Picks that are ours",
-    ):
-        table.add_column(heading, justify="left" if heading == "Library" else "right", no_wrap=True)
+    table.add_column("Library", no_wrap=True)
+    for heading in ("Seconds", "÷ ours", "CPU s", "÷ ours", "Peak GB", "Same picks"):
+        table.add_column(heading, justify="right")
     for name, outcome in outcomes.items():
         if isinstance(outcome, str) or isinstance(ours, str):
             table.add_row(name, str(outcome))
