@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from selection_cases import PRODUCT, Case, Outcome, make_data, run
@@ -88,7 +89,9 @@ class Bench:
             console=console,
             transient=True,
         ) as progress:
-            progress.add_task(f"{case.library}: {case.what}, {case.picks:,} of {case.size:,}, {case.data}")
+            progress.add_task(
+                f"{case.library}: {escape(case.what)}, {case.picks:,} of {case.size:,}, {case.data}"
+            )
             self._make_data(case.data, case.size)
             receiver, sender = _processes.Pipe(duplex=False)
             process = _processes.Process(target=run, args=(case, self.folder, sender))
@@ -119,7 +122,7 @@ def side_by_side(bench: Bench, what: str, data: str, size: int, picks: int, libr
     """Print how long each library takes, and how many times longer that is than ours."""
     outcomes = {name: bench.outcome(Case(name, what, data, size, picks)) for name in [*libraries, "ours"]}
     ours = outcomes["ours"]
-    table = Table(title=f"{what}: {picks:,} of {size:,} images, {data}")
+    table = Table(title=f"{escape(what)}: {picks:,} of {size:,} images, {data}")
     table.add_column("Library", no_wrap=True)
     for heading in ("Seconds", "÷ ours", "CPU s", "÷ ours", "Peak GB", "Same picks"):
         table.add_column(heading, justify="right")
