@@ -47,13 +47,13 @@ def run_demo(annotate: int, port: int, backend_port: int) -> None:
     with ExitStack() as stack:
         stack.enter_context(_stopping_on_signals())
         label_studio = LabelStudioServer(
-            FOLDER / "label-studio", _free_port(port, "Label Studio"), local_files=FOLDER / "images"
+            FOLDER / "label-studio", _free_port(port, "Label Studio", taken=backend_port), local_files=FOLDER / "images"
         )
         first = not (FOLDER / "label-studio" / "credentials.json").exists()
         with console.status("Starting Label Studio" + (" (the first time takes a minute)" if first else "")):
             stack.enter_context(label_studio)
         project_id, truth = _project(label_studio)
-        settings = _settings(label_studio, _free_port(backend_port, "the backend"))
+        settings = _settings(label_studio, _free_port(backend_port, "the backend", taken=label_studio.port))
         with console.status("Starting the backend and its worker"):
             backend = stack.enter_context(BackendProcesses(_environment(settings)))
         deployment = Deployment(settings)
@@ -140,9 +140,11 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def _free_port(wanted: int, who: str) -> int:
-    """The wanted port, or the next free one, with a word about it."""
+def _free_port(wanted: int, who: str, *, taken: int) -> int:
+    """The wanted port, or the next free one, with a word about it; not the one that another server is to have."""
     for port in range(wanted, wanted + 50):
+        if port == taken:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
