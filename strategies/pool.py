@@ -30,6 +30,8 @@ class Need(StrEnum):
     VALIDATION = "validation"
     UNITS = "units"
     GROUPS = "groups"
+    LOCALISATION = "localisation"
+    VERIFICATION = "verification"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,21 @@ class Validation:
                 f"Pool.validation.correct has shape {self.correct.shape}; pass ({len(self.features)},), "
                 "one value for each row of its features."
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """How alike the images are to those who are known, for recognition in an open set.
+
+    similarities: (size, identities), cosine between each image and the centre of each known identity.
+    threshold: from which similarity on two images are taken to show the same.
+    """
+
+    similarities: Floats
+    threshold: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "similarities", _rows("verification.similarities", self.similarities))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +96,9 @@ class Pool:
     target_embeddings: (targets, dimensions), of images of the domain that the learner shall serve, where that
         is another than the pool's.
     units: what the learner finds in the images, where that is not one answer an image.
+    localisation: (size,) mean overlap (intersection over union), in [0, 1], of the places where the committee's
+        members see an object with the place that they agree on; of units that are boxes.
+    verification: how alike the images are to known identities.
     groups: for each metadata field, such as weather or camera, its value for each image: (size,).
     labeled_groups: the same fields for the labeled set: (labeled,).
     classes: names of the classes, for the reasons that people read; numbered where absent.
@@ -96,6 +116,8 @@ class Pool:
     validation: Validation | None = None
     target_embeddings: Floats | None = None
     units: Units | None = None
+    localisation: Floats | None = None
+    verification: Verification | None = None
     groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     labeled_groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     multi_label: bool = False
@@ -111,6 +133,7 @@ class Pool:
                 object.__setattr__(self, name, _rows(name, array))
         self._check_committee()
         self._check_rows()
+        self._check_localisation()
         self._check_units()
         self._check_groups()
 
@@ -163,6 +186,22 @@ class Pool:
                     "pass the share of votes for each of the committee's classes."
                 )
 
+        if self.verification is not None and len(self.verification.similarities) != self.size:
+            raise ValueError(
+                f"Pool.verification.similarities has {len(self.verification.similarities)} rows; "
+                f"pass {self.size}, one an image."
+            )
+
+    def _check_localisation(self) -> None:
+        if self.localisation is None:
+            return
+        overlap = np.asarray(self.localisation, dtype=np.float32)
+        if overlap.shape != (self.size,) or not ((overlap >= 0) & (overlap <= 1)).all():
+            raise ValueError(
+                f"Pool.localisation has shape {overlap.shape}; pass ({self.size},) overlaps from 0 to 1."
+            )
+        object.__setattr__(self, "localisation", overlap)
+
     def _check_units(self) -> None:
         if self.units is None:
             return
@@ -198,6 +237,11 @@ class Pool:
         validation: Validation = self._required(Need.VALIDATION, "validation")
         return validation
 
+    def require_verification(self) -> Verification:
+        """How alike the images are to known identities. Raises MissingNeed where the pool was made without it."""
+        verification: Verification = self._required(Need.VERIFICATION, "verification")
+        return verification
+
     def require_units(self) -> Units:
         """The parts of the images. Raises MissingNeed where the pool was made without them."""
         units: Units = self._required(Need.UNITS, "units")
@@ -229,6 +273,10 @@ class Pool:
             labeled_embeddings=self.labeled_embeddings if labeled_embeddings is None else labeled_embeddings,
             features=None if self.features is None else self.features[indices],
             units=None if self.units is None else _take_units(self.units, indices, self.size),
+            localisation=None if self.localisation is None else self.localisation[indices],
+            verification=None
+            if self.verification is None
+            else replace(self.verification, similarities=self.verification.similarities[indices]),
             groups={name: np.asarray(values)[indices] for name, values in self.groups.items()},
         )
 

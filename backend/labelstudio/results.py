@@ -5,60 +5,12 @@ Format of both: https://labelstud.io/guide/task_format
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 from backend.labelstudio.labeling_config import Control
-
-
-@dataclass(frozen=True)
-class ChoiceTarget:
-    """What the annotators of a task chose.
-
-    votes: class → share of the annotators who chose it; classes that nobody chose are left out. Sums to 1 for
-        single choice, where an annotator who gave several classes counts for each in equal parts.
-    annotators: how many annotators that is, at least 1.
-    multiple: whether an annotator might choose several classes, or none.
-    """
-
-    votes: Mapping[str, float]
-    annotators: int
-    multiple: bool
-
-    @property
-    def agreement(self) -> float:
-        """Share of the annotators behind the majority answer, in (0, 1].
-
-        Multiple choice: each class is a question of its own (chosen or not), and this is the mean over the
-        classes that anyone chose; 1 if all chose none.
-        """
-        if not self.multiple:
-            return max(self.votes.values())
-        shares = [max(vote, 1 - vote) for vote in self.votes.values()]
-        return math.fsum(shares) / len(shares) if shares else 1.0
-
-    @property
-    def majority(self) -> frozenset[str] | None:
-        """The classes that the majority chose.
-
-        Single choice: the class with most votes, None on a tie. Multiple choice: every class that more than
-        half of the annotators chose, possibly none.
-        """
-        if self.multiple:
-            return frozenset(name for name, vote in self.votes.items() if vote > 0.5)
-        most = max(self.votes.values())
-        winners = frozenset(name for name, vote in self.votes.items() if math.isclose(vote, most))
-        return winners if len(winners) == 1 else None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"votes": dict(self.votes), "annotators": self.annotators, "multiple": self.multiple}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(votes=dict(data["votes"]), annotators=data["annotators"], multiple=data["multiple"])
+from backend.targets import ChoiceTarget
 
 
 def read_target(annotations: Sequence[Mapping[str, Any]], control: Control) -> ChoiceTarget | None:

@@ -1,0 +1,168 @@
+"""What annotators said of an image: what learners are taught, and what their answers are compared with.
+
+Nothing here knows Label Studio. Places are in shares of the upright image's width and height, from 0 to 1, so that they
+hold at any resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+VisionTask = Literal["classification", "detection", "segmentation", "face"]
+
+
+@dataclass(frozen=True)
+class ChoiceTarget:
+    """What the annotators of a task chose.
+
+    votes: class → share of the annotators who chose it; classes that nobody chose are left out. Sums to 1 for
+        single choice, where an annotator who gave several classes counts for each in equal parts.
+    annotators: how many annotators that is, at least 1.
+    multiple: whether an annotator might choose several classes, or none.
+    """
+
+    votes: Mapping[str, float]
+    annotators: int
+    multiple: bool
+
+    @property
+    def agreement(self) -> float:
+        """Share of the annotators behind the majority answer, in (0, 1].
+
+        Multiple choice: each class is a question of its own (chosen or not), and this is the mean over the
+        classes that anyone chose; 1 if all chose none.
+        """
+        if not self.multiple:
+            return max(self.votes.values())
+        shares = [max(vote, 1 - vote) for vote in self.votes.values()]
+        return math.fsum(shares) / len(shares) if shares else 1.0
+
+    @property
+    def majority(self) -> frozenset[str] | None:
+        """The classes that the majority chose.
+
+        Single choice: the class with most votes, None on a tie. Multiple choice: every class that more than
+        half of the annotators chose, possibly none.
+        """
+        if self.multiple:
+            return frozenset(name for name, vote in self.votes.items() if vote > 0.5)
+        most = max(self.votes.values())
+        winners = frozenset(name for name, vote in self.votes.items() if math.isclose(vote, most))
+        return winners if len(winners) == 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"votes": dict(self.votes), "annotators": self.annotators, "multiple": self.multiple}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(votes=dict(data["votes"]), annotators=data["annotators"], multiple=data["multiple"])
+
+
+@dataclass(frozen=True)
+class Box:
+    """An axis-aligned box around an object: 0 <= left < right <= 1 and 0 <= top < bottom <= 1."""
+
+    label: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class BoxTarget:
+    """The objects in an image; of several annotators, those of the one whom the others agree with most.
+
+    boxes: none where the annotators say that there is nothing.
+    annotators: how many there were, at least 1.
+    agreement: mean agreement of the chosen annotator with the others, in [0, 1]; 1 for a single one.
+    """
+
+    boxes: tuple[Box, ...]
+    annotators: int = 1
+    agreement: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        boxes = [[box.label, box.left, box.top, box.right, box.bottom] for box in self.boxes]
+        return {"boxes": boxes, "annotators": self.annotators, "agreement": self.agreement}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        boxes = tuple(Box(*values) for values in data["boxes"])
+        return cls(boxes, data["annotators"], data["agreement"])
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """A region by its outline. points: at least three corners (x, y)."""
+
+    label: str | None
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Bitmap:
+    """A region by its pixels.
+
+    counts: COCO's compressed run lengths (pycocotools.mask) of a mask of height × width pixels.
+    """
+
+    label: str | None
+    counts: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class MaskTarget:
+    """Which class each part of an image is of; of several annotators, as in BoxTarget.
+
+    regions: the later ones cover the earlier ones. A region whose label is None is ignored in training and in
+        measuring. What no region covers is background.
+    width, height: pixels of the original image.
+    """
+
+    regions: tuple[Polygon | Bitmap, ...]
+    width: int
+    height: int
+    annotators: int = 1
+    agreement: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        regions = [
+            {"label": r.label, "points": [list(point) for point in r.points]}
+            if isinstance(r, Polygon)
+            else {"label": r.label, "counts": r.counts, "size": [r.width, r.height]}
+            for r in self.regions
+        ]
+        size = [self.width, self.height]
+        return {"regions": regions, "size": size, "annotators": self.annotators, "agreement": self.agreement}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        regions: list[Polygon | Bitmap] = [
+            Polygon(r["label"], tuple((x, y) for x, y in r["points"]))
+            if "points" in r
+            else Bitmap(r["label"], r["counts"], *r["size"])
+            for r in data["regions"]
+        ]
+        return cls(tuple(regions), *data["size"], data["annotators"], data["agreement"])
+
+
+Target = ChoiceTarget | BoxTarget | MaskTarget
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a learner says of an image, in the terms in which annotators answer.
+
+    target: its answer. confidences: in [0, 1], of each class chosen, box or region, in the target's order.
+    confidence: of the whole answer, in [0, 1].
+    """
+
+    target: Target
+    confidences: Sequence[float]
+    confidence: float
