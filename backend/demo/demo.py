@@ -47,7 +47,9 @@ def run_demo(annotate: int, port: int, backend_port: int) -> None:
     with ExitStack() as stack:
         stack.enter_context(_stopping_on_signals())
         label_studio = LabelStudioServer(
-            FOLDER / "label-studio", _free_port(port, "Label Studio", taken=backend_port), local_files=FOLDER / "images"
+            FOLDER / "label-studio",
+            _free_port(port, "Label Studio", taken=backend_port),
+            local_files=FOLDER / "images",
         )
         first = not (FOLDER / "label-studio" / "credentials.json").exists()
         with console.status("Starting Label Studio" + (" (the first time takes a minute)" if first else "")):
