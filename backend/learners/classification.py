@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backend.learners.class_answers import ClassAnswers
 from backend.learners.weights import load_weights, save_weights
 
 FILE = "head.safetensors"
@@ -104,6 +105,10 @@ class HeadCommittee:
             probabilities = logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
             result[:, start : start + BLOCK] = probabilities.transpose(1, 2)
         return result.numpy()
+
+    def answers(self, embeddings: NDArray[np.float32]) -> ClassAnswers:
+        """What it says of images with these embeddings, (images, dimension)."""
+        return ClassAnswers(self.classes, self.multi_label, self.probabilities(embeddings))
 
     def save(self, directory: Path) -> None:
         """Write the committee into `directory`, replacing the one there in a single step."""

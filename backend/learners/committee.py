@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.learners.class_answers import ClassAnswers
 from backend.learners.classification import FILE, HeadCommittee
 from backend.learners.multilayer import MultilayerCommittee
 from backend.learners.weights import load_weights
@@ -27,6 +28,9 @@ class Committee(Protocol):
 
     def probabilities(self, embeddings: NDArray[Any]) -> NDArray[np.float32]:
         """Each member's class probabilities for `embeddings` (n, dimension): (members, n, classes)."""
+
+    def answers(self, embeddings: NDArray[np.float32]) -> ClassAnswers:
+        """The same, as the loop takes it."""
 
     def save(self, directory: Path) -> None:
         """Write the committee into `directory`, replacing the one there, of whatever kind, in a single step."""

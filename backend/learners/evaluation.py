@@ -1,6 +1,5 @@
 """How good a model is, measured on tasks it was not trained on."""
 
-from dataclasses import asdict, dataclass
 from math import sqrt
 from statistics import NormalDist
 from typing import Any
@@ -8,47 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.learners.learner import Evaluation
+
 # A probability of exactly 0 for what turned out true would make the log loss infinite.
 LEAST_PROBABILITY = 1e-7
-
-
-@dataclass(frozen=True)
-class ClassCounts:
-    """One class's tasks: how many truly have it, how many are predicted to, and how many both."""
-
-    name: str
-    actual: int
-    predicted: int
-    correct: int
-
-    @property
-    def recall(self) -> float | None:
-        """Share of the class's tasks that are found; None where there are none."""
-        return self.correct / self.actual if self.actual else None
-
-    @property
-    def precision(self) -> float | None:
-        """Share of the predictions of the class that are right; None where there are none."""
-        return self.correct / self.predicted if self.predicted else None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Accuracy is the share of tasks predicted right (multi-label: in every class)."""
-
-    total: int
-    correct: int
-    accuracy: float
-    interval: tuple[float, float]
-    """Wilson's 95 % confidence interval of the accuracy."""
-    log_loss: float
-    """Cross-entropy against the vote shares, in nats a task (multi-label: a task and class)."""
-    classes: tuple[ClassCounts, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Numbers, strings and None only, recall and precision of each class included."""
-        classes = [asdict(c) | {"recall": c.recall, "precision": c.precision} for c in self.classes]
-        return asdict(self) | {"interval": list(self.interval), "classes": classes}
 
 
 def accuracy_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -71,8 +33,11 @@ def evaluate(
     """Compare `probabilities` (n, classes) with the annotators' vote shares `targets` (n, classes).
 
     A task's truth is the class most voted for (multi-label: every class that at least half voted for).
-    Where the vote is tied, the prediction is right if it agrees with either side. Raises ValueError where the
-    shapes differ or there is no task.
+    Where the vote is tied, the prediction is right if it agrees with either side. The score is the accuracy: the share
+    of tasks predicted right, multi-label in every class. A class's own score is its recall. The details hold the
+    log loss: cross-entropy against the vote shares, in nats a task (multi-label: a task and class).
+
+    Raises ValueError where the shapes differ or there is no task.
     """
     if probabilities.shape != targets.shape or probabilities.shape[1:] != (len(classes),):
         raise ValueError(
@@ -90,13 +55,25 @@ def evaluate(
     correct, total = int((predicted == actual).all(axis=1).sum()), len(targets)
     counts = zip(classes, actual.sum(0), predicted.sum(0), (actual & predicted).sum(0), strict=True)
     return Evaluation(
-        total=total,
-        correct=correct,
-        accuracy=correct / total,
+        metric="accuracy",
+        score=correct / total,
         interval=accuracy_interval(correct, total),
-        log_loss=float(log_loss),
-        classes=tuple(ClassCounts(name, int(a), int(p), int(c)) for name, a, p, c in counts),
+        total=total,
+        classes=tuple(_of_class(name, int(a), int(p), int(both)) for name, a, p, both in counts),
+        details={"log loss": float(log_loss)},
     )
+
+
+def _of_class(name: str, actual: int, predicted: int, correct: int) -> dict[str, Any]:
+    """One class's tasks: how many truly have it, how many are predicted to, and how many both."""
+    return {
+        "name": name,
+        "actual": actual,
+        "predicted": predicted,
+        "correct": correct,
+        "score": correct / actual if actual else None,
+        "precision": correct / predicted if predicted else None,
+    }
 
 
 def answered_right(

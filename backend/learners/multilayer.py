@@ -35,6 +35,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backend.learners.class_answers import ClassAnswers
 from backend.learners.classification import BLOCK, FILE, check_labels, cross_entropy
 from backend.learners.weights import load_weights, save_weights
 
@@ -114,6 +115,10 @@ class MultilayerCommittee:
             probabilities = logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
             result[:, start : start + BLOCK] = probabilities.transpose(1, 2)
         return result.numpy()
+
+    def answers(self, embeddings: NDArray[np.float32]) -> ClassAnswers:
+        """What it says of images with these embeddings, (images, dimension)."""
+        return ClassAnswers(self.classes, self.multi_label, self.probabilities(embeddings))
 
     def save(self, directory: Path) -> None:
         """Write the committee into `directory`, replacing the one there in a single step."""

@@ -8,6 +8,8 @@ from sklearn.metrics import log_loss, precision_score, recall_score
 
 from backend.learners.evaluation import accuracy_interval, evaluate
 
+COUNTS = ("actual", "predicted", "correct")
+
 
 def test_interval_matches_published_values():
     # Newcombe 1998, table I, method 3.
@@ -38,11 +40,11 @@ def test_single_label_agrees_with_sklearn():
     result = evaluate(probabilities, np.eye(4)[truth], ("a", "b", "c", "d"), multi_label=False)
     predicted = probabilities.argmax(1)
     assert result.total == 200
-    assert result.accuracy == (predicted == truth).mean() == result.correct / 200
-    assert result.interval == accuracy_interval(result.correct, 200)
-    assert result.log_loss == pytest.approx(log_loss(truth, probabilities))
-    assert [c.recall for c in result.classes] == pytest.approx(recall_score(truth, predicted, average=None))
-    assert [c.precision for c in result.classes] == pytest.approx(
+    assert result.score == (predicted == truth).mean()
+    assert result.interval == accuracy_interval(int((predicted == truth).sum()), 200)
+    assert result.details["log loss"] == pytest.approx(log_loss(truth, probabilities))
+    assert [c["score"] for c in result.classes] == pytest.approx(recall_score(truth, predicted, average=None))
+    assert [c["precision"] for c in result.classes] == pytest.approx(
         precision_score(truth, predicted, average=None)
     )
 
@@ -51,11 +53,11 @@ def test_multi_label_counts_a_task_only_if_every_class_is_right():
     probabilities = np.array([[0.9, 0.2], [0.9, 0.2], [0.4, 0.6]])
     targets = np.array([[1.0, 0.0], [1.0, 1.0], [0.5, 1.0]])
     result = evaluate(probabilities, targets, ("dog", "cat"), multi_label=True)
-    assert (result.correct, result.total) == (2, 3)
+    assert (result.score, result.total) == (2 / 3, 3)
     dog, cat = result.classes
-    assert (dog.actual, dog.predicted, dog.correct) == (2, 2, 2)  # the tied vote agrees with the prediction
-    assert (cat.actual, cat.predicted, cat.correct) == (2, 1, 1)
-    assert result.log_loss == pytest.approx(
+    assert [dog[name] for name in COUNTS] == [2, 2, 2]  # the tied vote agrees with the prediction
+    assert [cat[name] for name in COUNTS] == [2, 1, 1]
+    assert result.details["log loss"] == pytest.approx(
         -np.mean(np.log([0.9, 0.8, 0.9, 0.2, (0.4 * 0.6) ** 0.5, 0.6])), rel=1e-6
     )
 
@@ -64,8 +66,8 @@ def test_a_tied_vote_is_right_either_way():
     targets = np.array([[0.5, 0.5, 0.0]] * 3)
     probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
     result = evaluate(probabilities, targets, ("a", "b", "c"), multi_label=False)
-    assert result.correct == 2
-    assert [c.actual for c in result.classes] == [2, 1, 0]
+    assert result.score == 2 / 3
+    assert [c["actual"] for c in result.classes] == [2, 1, 0]
 
 
 def test_json_is_plain_even_for_classes_never_seen_and_certain_mistakes():
@@ -73,9 +75,9 @@ def test_json_is_plain_even_for_classes_never_seen_and_certain_mistakes():
         np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 1.0, 0.0]]), ("a", "b", "c"), multi_label=False
     )
     read = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert read["accuracy"] == 0 and read["log_loss"] > 10
+    assert read["score"] == 0 and read["details"]["log loss"] > 10
     assert read["classes"][2] == {
-        "name": "c", "actual": 0, "predicted": 0, "correct": 0, "recall": None, "precision": None
+        "name": "c", "actual": 0, "predicted": 0, "correct": 0, "score": None, "precision": None
     }  # fmt: skip
 
 
