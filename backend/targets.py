@@ -149,7 +149,8 @@ class MaskTarget:
             else Bitmap(r["label"], r["counts"], *r["size"])
             for r in data["regions"]
         ]
-        return cls(tuple(regions), *data["size"], data["annotators"], data["agreement"])
+        width, height = data["size"]
+        return cls(tuple(regions), width, height, data["annotators"], data["agreement"])
 
 
 Target = ChoiceTarget | BoxTarget | MaskTarget

@@ -183,7 +183,7 @@ def bounds_of(deployment: Deployment, project_id: int, done: Round) -> dict[str,
         published = session.scalars(
             select(QueueEntry).where(QueueEntry.round_id == done.id, QueueEntry.published)
         ).all()
-    control = read_labeling_config(project.label_config)
+    control = read_labeling_config(project.label_config).controls[0]
     settings = LoopSettings.resolve(control.settings, project.extra_params)
     since = label_studio.latest_change(project_id)
 

@@ -1,47 +1,59 @@
-"""What a project's labeling config asks annotators for, as far as the loop can learn it.
-
-The names and attributes are Label Studio's own: https://labelstud.io/tags/choices and https://labelstud.io/tags/image.
-"""
+"""What a project's labeling config asks annotators for, as far as the loop can learn it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 
+from backend.labelstudio.control import (
+    TASKS,
+    Control,
+    UnsupportedConfig,
+    attribute,
+    quoted,
+    read_control,
+    settings,
+    shown,
+)
+
+__all__ = ["Control", "LabelingConfig", "UnsupportedConfig", "read_labeling_config"]
+
 IMAGE_VALUE = re.compile(r"\$([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*)")
 # The key under which Label Studio keeps an uploaded file until a labeling config names its key.
 UNDEFINED_KEY = "$undefined$"
-SETTING_PREFIX = "model_"
-
-
-class UnsupportedConfig(ValueError):
-    """The loop learns nothing of this labeling config. The message is an ASCII sentence with the remedy."""
+# Regions that Label Studio stores apart from their labels.
+UNLABELED = ("Rectangle", "Polygon", "Brush", "Bitmask", "MagicWand")
+KNOWN = "Choices, RectangleLabels, PolygonLabels, BrushLabels or BitmaskLabels"
+NO_CONTROL = (
+    "The labeling config has no control tag: add <Choices> with <Choice> tags, or <RectangleLabels> with <Label> tags, "
+    "on the image."
+)
 
 
 @dataclass(frozen=True)
-class Control:
-    """One control tag that the loop learns.
+class LabelingConfig:
+    """All that the loop learns of a project.
 
-    name, to_name: `from_name` and `to_name` of its results.
-    image_key: key of the image in a task's data; a dot steps into a nested object.
-    classes: what a result contains, in the config's order: a Choice's alias if it has one, else its value.
-    multiple: whether an annotator may choose several classes, or none.
-    settings: `model_*` attributes without their prefix; the control tag's win over the root View's.
+    controls: at least one, in the config's order, all on the image that the first is on.
+    settings: `model_*` attributes without their prefix; those of a control win over the root View's, and those of an
+        earlier control over a later one's.
+    left_out: an ASCII sentence for each control tag that is not learned, with the reason.
     """
 
-    kind: Literal["choices"]
-    name: str
-    to_name: str
-    image_key: str
-    classes: tuple[str, ...]
-    multiple: bool
+    controls: tuple[Control, ...]
     settings: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def image_key(self) -> str:
+        """Key of the image in a task's data; a dot steps into a nested object."""
+        return self.controls[0].image_key
 
     def image_source(self, task_data: Mapping[str, Any]) -> str | None:
         """Where the image of a task is, as written in the task's data. None: the task has none."""
@@ -53,20 +65,30 @@ class Control:
         return value if isinstance(value, str) and value else None
 
 
-def read_labeling_config(xml: str) -> Control:
-    """The first control tag, in the config's order, that the loop learns.
+def read_labeling_config(xml: str) -> LabelingConfig:
+    """Every control tag that the loop can learn.
 
-    Raises UnsupportedConfig, with the reason for the first control tag that came near.
+    Raises UnsupportedConfig where that is none, with the reason for the first control tag that came near.
     """
     root = _parse(xml)
     image_keys = _image_keys(root)
-    reasons: list[UnsupportedConfig] = []
-    for choices in root.iter("Choices"):
-        try:
-            return _read_choices(choices, root, image_keys)
-        except UnsupportedConfig as reason:
-            reasons.append(reason)
-    raise reasons[0] if reasons else _no_choices(root)
+    controls: list[Control] = []
+    chosen: dict[str, str] = {}
+    left_out: list[str] = []
+    for tag in root.iter():
+        if tag.tag in TASKS:
+            try:
+                control = read_control(tag, root, image_keys)
+                _check_image(control, controls)
+            except UnsupportedConfig as reason:
+                left_out.append(str(reason))
+            else:
+                controls.append(control)
+                chosen = settings(tag) | chosen
+    left_out += _unknown(root, controls)
+    if not controls:
+        raise UnsupportedConfig(left_out[0] if left_out else NO_CONTROL)
+    return LabelingConfig(tuple(controls), settings(root) | chosen, tuple(left_out))
 
 
 def _parse(xml: str) -> Element:
@@ -78,7 +100,7 @@ def _parse(xml: str) -> Element:
         ) from None
     except (ParseError, ValueError) as error:
         raise UnsupportedConfig(
-            f"The labeling config is not well-formed XML: {_quoted(str(error), 60)}. Correct it there."
+            f"The labeling config is not well-formed XML: {quoted(str(error), 60)}. Correct it there."
         ) from None
     return root
 
@@ -90,14 +112,14 @@ def _image_keys(root: Element) -> dict[str, str]:
     for image in root.iter("Image"):
         name = image.get("name", "")
         value = IMAGE_VALUE.fullmatch(image.get("value", ""))
-        if _attribute(image, "valueList"):
+        if attribute(image, "valueList"):
             refused = UnsupportedConfig(
-                f"Image {_quoted(name)} shows several images of a task (valueList): "
+                f"Image {quoted(name)} shows several images of a task (valueList): "
                 'give each task one image, with value="$image".'
             )
         elif not name or not value:
             refused = UnsupportedConfig(
-                f"Image {_quoted(name)} needs a name and one key of the task data as its value: "
+                f"Image {quoted(name)} needs a name and one key of the task data as its value: "
                 'write <Image name="image" value="$image"/>.'
             )
         else:
@@ -109,76 +131,34 @@ def _image_keys(root: Element) -> dict[str, str]:
     )
 
 
-def _read_choices(choices: Element, root: Element, image_keys: Mapping[str, str]) -> Control:
-    name, to_name = choices.get("name", ""), choices.get("toName", "")
-    shown = f"Choices {_quoted(name)}"
-    if not name or to_name not in image_keys:
+def _check_image(control: Control, controls: Sequence[Control]) -> None:
+    if controls and control.to_name != controls[0].to_name:
         raise UnsupportedConfig(
-            f"{shown} must have a name and be on the image: write toName={_quoted(next(iter(image_keys)))}."
+            f"{control.tag} {quoted(control.name)} is on another image than {quoted(controls[0].name)}: "
+            "ask for both images in projects of their own."
         )
-    for per in ("perRegion", "perItem"):
-        if _attribute(choices, per).lower() == "true":
-            raise UnsupportedConfig(
-                f"{shown} is asked for parts of an image: remove {per} to ask it once an image."
-            )
-    if choices.get("value"):
-        raise UnsupportedConfig(
-            f"{shown} takes its classes from the task data: list them as <Choice> tags in place of the value."
+
+
+def _unknown(root: Element, controls: Sequence[Control]) -> list[str]:
+    """A sentence for each control tag of another kind."""
+    asked = {control.boxes for control in controls}
+    return [
+        _not_learned(tag)
+        for tag in root.iter()
+        if tag.tag not in TASKS
+        and tag.tag != "Filter"
+        and tag.get("toName")
+        and tag.get("name")
+        and tag.get("name") not in asked
+    ]
+
+
+def _not_learned(tag: Element) -> str:
+    if tag.tag in ("KeyPoint", "KeyPointLabels"):
+        return f"{shown(tag)} asks for key points, which cannot be learned: use {KNOWN}."
+    if tag.tag == "Labels" or tag.tag in UNLABELED:
+        return (
+            f"{shown(tag)} keeps regions and their labels in two tags: write both as one, "
+            "<RectangleLabels>, <PolygonLabels>, <BrushLabels> or <BitmaskLabels>."
         )
-    if _attribute(choices, "allowNested").lower() == "true":
-        raise UnsupportedConfig(f"{shown} nests its classes: list them flat and remove allowNested.")
-    mode = choices.get("choice", "single")
-    if mode not in ("single", "single-radio", "multiple"):
-        raise UnsupportedConfig(f'{shown} has an unknown mode: write choice="single" or choice="multiple".')
-    classes = _classes(choices)
-    if len(classes) < (1 if mode == "multiple" else 2):
-        raise UnsupportedConfig(f"{shown} has too few classes to learn: add <Choice> tags.")
-    return Control(
-        kind="choices",
-        name=name,
-        to_name=to_name,
-        image_key=image_keys[to_name],
-        classes=classes,
-        multiple=mode == "multiple",
-        settings=_settings(root) | _settings(choices),
-    )
-
-
-def _classes(choices: Element) -> tuple[str, ...]:
-    """Label Studio shows a Choice inside a Choice only with allowNested, so those are no classes here."""
-    classes: dict[str, None] = {}
-    pending = list(reversed(choices))
-    while pending:
-        tag = pending.pop()
-        if tag.tag != "Choice":
-            pending.extend(reversed(tag))
-        elif value := tag.get("alias") or tag.get("value"):
-            classes[value] = None
-    return tuple(classes)
-
-
-def _settings(tag: Element) -> dict[str, str]:
-    return {
-        key.removeprefix(SETTING_PREFIX): value
-        for key, value in tag.attrib.items()
-        if key.startswith(SETTING_PREFIX)
-    }
-
-
-def _no_choices(root: Element) -> UnsupportedConfig:
-    seen = sorted({tag.tag for tag in root.iter() if tag.get("name") and tag.get("toName")})
-    found = f"only {_quoted(', '.join(seen), 60)}" if seen else "no control tag"
-    return UnsupportedConfig(
-        f"The labeling config has {found}: add a <Choices> tag with <Choice> tags on the image."
-    )
-
-
-def _attribute(tag: Element, name: str) -> str:
-    """Label Studio's editor ignores the case of attribute names."""
-    return next((value for key, value in tag.attrib.items() if key.lower() == name.lower()), "")
-
-
-def _quoted(text: str, length: int = 30) -> str:
-    """Text from a config, safe in an HTTP reason phrase: ASCII, one line, short."""
-    shown = ascii(text)
-    return shown if len(shown) <= length else shown[: length - 4] + "..." + shown[-1]
+    return f"{quoted(tag.tag)} {quoted(tag.get('name', ''))} cannot be learned: use {KNOWN}."

@@ -75,7 +75,7 @@ def choices_result(control: Control, classes: Sequence[str], score: float) -> li
         {
             "from_name": control.name,
             "to_name": control.to_name,
-            "type": control.kind,
+            "type": "choices",
             "value": {"choices": list(classes)},
             "score": score,
         }
@@ -114,7 +114,7 @@ def _chosen(annotation: Mapping[str, Any], control: Control) -> frozenset[str] |
 
 def _choices(region: Mapping[str, Any], control: Control) -> list[str] | None:
     value = region.get("value")
-    if region.get("type") != control.kind or region.get("to_name") != control.to_name:
+    if region.get("type") != "choices" or region.get("to_name") != control.to_name:
         return None
     choices = value.get("choices") if isinstance(value, Mapping) else None
     if not isinstance(choices, list) or not all(isinstance(name, str) for name in choices):

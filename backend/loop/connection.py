@@ -62,7 +62,7 @@ def connect(deployment: Deployment, project_id: int, *, backend_url: str, add_ba
 def _connect(deployment: Deployment, project_id: int, backend_url: str, add_backend: bool) -> bool:
     label_studio = deployment.label_studio
     remote = label_studio.project(project_id)
-    control = read_labeling_config(remote.label_config)
+    config = read_labeling_config(remote.label_config)
     registered = backends_at(deployment, project_id, backend_url)
     stored = _stored(deployment, project_id)
     if registered:  # written as Label Studio calls it, which a proxy may hide from us
@@ -70,7 +70,7 @@ def _connect(deployment: Deployment, project_id: int, backend_url: str, add_back
         extra_params = registered[0].extra_params
     else:
         extra_params = stored.extra_params if stored else {}
-    LoopSettings.resolve(control.settings, extra_params)
+    LoopSettings.resolve(config.settings, extra_params)
     if not registered and not add_backend:
         _set_state(deployment, project_id, ProjectState.DISCONNECTED)
         raise NotConnected(f"Project {project_id} has no ML backend at {backend_url}.")
@@ -172,8 +172,8 @@ def setup_called(
         UnsupportedConfig, InvalidSettings: the sentence is for the person who connects.
         NotConnected: a worker has tried to take the project over and could not, as the sentence says.
     """
-    control = read_labeling_config(label_config)
-    LoopSettings.resolve(control.settings, extra_params)
+    config = read_labeling_config(label_config)
+    LoopSettings.resolve(config.settings, extra_params)
     project = _known(deployment, project_id, created)
     if project is None or project.state in (ProjectState.DISCONNECTED, ProjectState.GONE):
         row = {

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from backend.deployment import Deployment
 from backend.engine.local import map_images
-from backend.labelstudio.labeling_config import Control, read_labeling_config
+from backend.labelstudio.labeling_config import Control, LabelingConfig, read_labeling_config
 from backend.labelstudio.media import MediaError, MediaUnavailable
 from backend.labelstudio.results import choices_result
 from backend.learners.committee import Committee, load_committee
@@ -105,7 +105,8 @@ def answer(
 def _predictions(
     deployment: Deployment, learned: Round, label_config: str, tasks: Sequence[Mapping[str, Any]]
 ) -> dict[int, Prediction]:
-    control = read_labeling_config(label_config)
+    config = read_labeling_config(label_config)
+    control = config.controls[0]
     with deployment.database.read() as session:
         project = session.get_one(Project, learned.project_id)
     settings = LoopSettings.resolve(control.settings, project.extra_params)
@@ -129,7 +130,7 @@ def _predict_images(
 ) -> dict[int, Prediction]:
     """Predictions of tasks whose images must be fetched and embedded first."""
     embedder = embedder_of(deployment, learned)
-    sources = {task["id"]: control.image_source(task["data"]) or "" for task in tasks}
+    sources = {task["id"]: LabelingConfig((control,)).image_source(task["data"]) or "" for task in tasks}
     predictions: dict[int, Prediction] = {}
     for batch in map_images(
         sources,

@@ -211,7 +211,7 @@ def _predictions(
     deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]
 ) -> list[dict[str, Any]]:
     """The predictions of queue entries as Label Studio's import takes them."""
-    control = read_labeling_config(project.label_config)
+    control = read_labeling_config(project.label_config).controls[0]
     results = _results(deployment, project, current, control, [entry.task_id for entry in entries])
     return [
         {

@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select, update
 from backend.deployment import Deployment
 from backend.labelstudio.client import Project as RemoteProject
 from backend.labelstudio.client import Task as RemoteTask
-from backend.labelstudio.labeling_config import Control, read_labeling_config
+from backend.labelstudio.labeling_config import LabelingConfig, read_labeling_config
 from backend.labelstudio.metadata import metadata
 from backend.labelstudio.results import is_ground_truth, read_target
 from backend.loop.audit import random_order
@@ -43,8 +43,8 @@ def sync(deployment: Deployment, project_id: int) -> None:
     remote = label_studio.project(project_id)
     with database.read() as session:
         project = session.get_one(Project, project_id)
-    control = read_labeling_config(remote.label_config)
-    share = LoopSettings.resolve(control.settings, project.extra_params).audit_share
+    config = read_labeling_config(remote.label_config)
+    share = LoopSettings.resolve(config.settings, project.extra_params).audit_share
 
     if any(event.action == START_TRAINING for event in pending_events(database, project)):
         _look_again_at_broken(deployment, project_id)
@@ -57,12 +57,12 @@ def sync(deployment: Deployment, project_id: int) -> None:
     )
     since = None if reread or project.synced_until is None else project.synced_until - OVERLAP
     changed = label_studio.tasks(project_id, changed_since=since)
-    _store_tasks(deployment, project_id, control, changed, share)
+    _store_tasks(deployment, project_id, config, changed, share)
     if not _counts_agree(deployment, project_id, remote):
         _forget_deleted(deployment, project_id)
         if not reread and not _counts_agree(deployment, project_id, remote):
             log.info("project %d: the counts differ from Label Studio's; reading everything", project_id)
-            _store_tasks(deployment, project_id, control, label_studio.tasks(project_id), share)
+            _store_tasks(deployment, project_id, config, label_studio.tasks(project_id), share)
     _draw_audit_again(deployment, project, share)
     with database.write() as session:
         session.execute(
@@ -90,9 +90,9 @@ def labels_differ(deployment: Deployment, project: Project) -> bool:
     until = deployment.label_studio.latest_change(project.id)
     if until is None or project.synced_until is None or until <= project.synced_until:
         return False
-    control = read_labeling_config(project.label_config)
+    config = read_labeling_config(project.label_config)
     changed = deployment.label_studio.tasks(project.id, changed_since=project.synced_until - OVERLAP)
-    for row in [_row(project.id, control, task) for task in changed]:
+    for row in [_row(project.id, config, task) for task in changed]:
         with deployment.database.read() as session:
             task = session.get(Task, (project.id, row["id"]))
         known = (
@@ -108,21 +108,21 @@ def labels_differ(deployment: Deployment, project: Project) -> bool:
 
 
 def _store_tasks(
-    deployment: Deployment, project_id: int, control: Control, tasks: Iterable[RemoteTask], share: float
+    deployment: Deployment, project_id: int, config: LabelingConfig, tasks: Iterable[RemoteTask], share: float
 ) -> None:
     """Store tasks as they come, a chunk at a time."""
     chunk: list[dict[str, Any]] = []
     for task in tasks:
-        chunk.append(_row(project_id, control, task))
+        chunk.append(_row(project_id, config, task))
         if len(chunk) == CHUNK:
             _store_chunk(deployment, project_id, chunk, share)
             chunk = []
     _store_chunk(deployment, project_id, chunk, share)
 
 
-def _row(project_id: int, control: Control, task: RemoteTask) -> dict[str, Any]:
-    target = read_target(task.annotations, control)
-    source = control.image_source(task.data)
+def _row(project_id: int, config: LabelingConfig, task: RemoteTask) -> dict[str, Any]:
+    target = read_target(task.annotations, config.controls[0])
+    source = config.image_source(task.data)
     return {
         "project_id": project_id,
         "id": task.id,
@@ -132,8 +132,8 @@ def _row(project_id: int, control: Control, task: RemoteTask) -> dict[str, Any]:
         "ground_truth": is_ground_truth(task.annotations),
         "skips": len({a.get("completed_by") for a in task.annotations if a.get("was_cancelled")}),
         "touched": False,
-        "groups": metadata(task.data, task.meta, control.image_key),
-        "broken": None if source else f"The task has no image: its data lacks {control.image_key!r}.",
+        "groups": metadata(task.data, task.meta, config.image_key),
+        "broken": None if source else f"The task has no image: its data lacks {config.image_key!r}.",
     }
 
 

@@ -5,14 +5,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.labelstudio.labeling_config import Control, UnsupportedConfig, read_labeling_config
+from backend.labelstudio.labeling_config import (
+    Control,
+    LabelingConfig,
+    UnsupportedConfig,
+    read_labeling_config,
+)
+from backend.labelstudio.taxonomy import class_path, path_class
+from backend.targets import VisionTask
 
 IMAGE = '<Image name="img" value="$image"/>'
 TWO = '<Choice value="cat"/><Choice value="dog"/>'
+TWO_LABELS = '<Label value="car"/><Label value="van"/>'
 
 
 def view(*tags: str, attributes: str = "") -> str:
     return f"<View {attributes}>{''.join(tags)}</View>"
+
+
+def labels(tag: str, attributes: str = "") -> str:
+    return f'<{tag} name="region" toName="img" {attributes}>{TWO_LABELS}</{tag}>'
 
 
 def choices(inside: str = TWO, attributes: str = "") -> str:
@@ -20,16 +32,27 @@ def choices(inside: str = TWO, attributes: str = "") -> str:
 
 
 def test_reads_choices_on_an_image():
-    control = read_labeling_config(view(IMAGE, choices()))
-    assert control == Control(
-        kind="choices",
+    config = read_labeling_config(view(IMAGE, choices()))
+    control = Control(
+        tag="Choices",
+        task="classification",
         name="animal",
         to_name="img",
         image_key="image",
         classes=("cat", "dog"),
         multiple=False,
+        boxes=None,
+        box_label=None,
         settings={},
     )
+    assert config == LabelingConfig(controls=(control,), settings={}, left_out=())
+    assert config.image_key == "image"
+
+
+def only(xml: str) -> Control:
+    """The only control of a config."""
+    (control,) = read_labeling_config(xml).controls
+    return control
 
 
 @pytest.mark.parametrize(
@@ -37,7 +60,7 @@ def test_reads_choices_on_an_image():
     [("", False), ('choice="single"', False), ('choice="single-radio"', False), ('choice="multiple"', True)],
 )
 def test_choice_mode(mode: str, multiple: bool):
-    assert read_labeling_config(view(IMAGE, choices(attributes=mode))).multiple is multiple
+    assert only(view(IMAGE, choices(attributes=mode))).multiple is multiple
 
 
 SUPPORTED = {
@@ -59,26 +82,157 @@ SUPPORTED = {
     "non-ASCII": view(IMAGE, choices('<Choice value="кошка"/><Choice value="犬 &amp; &lt;x&gt;"/>')),
     "nested key": view('<Image name="img" value="$meta.url"/>', choices()),
     "comment": view("<!-- {} -->", IMAGE, "<!-- Choices -->", choices()),
-    "other tags": view(
-        IMAGE, '<RectangleLabels name="r" toName="img"><Label value="car"/></RectangleLabels>', choices()
+    "other tags": view(IMAGE, '<Rating name="r" toName="img"/>', choices()),
+    "rectangles": view(IMAGE, labels("RectangleLabels")),
+    "rectangles, several a box": view(IMAGE, labels("RectangleLabels", 'choice="multiple"')),
+    "smart rectangles": view(
+        IMAGE, labels("RectangleLabels", 'smart="true" smartOnly="true" canRotate="false" perRegion="true"')
     ),
+    "labels with aliases": view(
+        IMAGE, '<RectangleLabels name="r" toName="img"><Label value="Car" alias="c"/></RectangleLabels>'
+    ),
+    "layout around labels": view(
+        IMAGE, f'<PolygonLabels name="r" toName="img"><View>{TWO_LABELS}</View></PolygonLabels>'
+    ),
+    "polygons": view(IMAGE, labels("PolygonLabels")),
+    "brush": view(IMAGE, labels("BrushLabels")),
+    "bitmask": view(IMAGE, labels("BitmaskLabels")),
+    "faces in choices": view(IMAGE, choices(attributes='model_task="face"')),
+    "faces in text": view(IMAGE, '<TextArea name="who" toName="img" model_task="face"/>'),
 }
 
 
 @pytest.mark.parametrize("xml", SUPPORTED.values(), ids=SUPPORTED.keys())
 def test_agrees_with_label_studio(xml: str):
-    ours = read_labeling_config(xml)
+    ours = only(xml)
     theirs = LabelInterface(xml)
     control = theirs.get_control(ours.name)
+    assert control.tag == ours.tag
     assert control.to_name == [ours.to_name]
     assert control.labels == list(ours.classes)
-    assert control.is_multiple_choice is ours.multiple
+    if ours.task == "classification":
+        assert control.is_multiple_choice is ours.multiple
     assert theirs.get_object(ours.to_name).value_name == ours.image_key
+
+
+@pytest.mark.parametrize(
+    ("tag", "task"),
+    [
+        ("RectangleLabels", "detection"),
+        ("PolygonLabels", "segmentation"),
+        ("BrushLabels", "segmentation"),
+        ("BitmaskLabels", "segmentation"),
+    ],
+)
+def test_reads_regions_on_an_image(tag: str, task: VisionTask):
+    control = Control(tag, task, "region", "img", "image", ("car", "van"), multiple=True)
+    assert only(view(IMAGE, labels(tag))) == control
+    # what the root View says of faces does not concern a control that cannot name them
+    assert only(view(IMAGE, labels(tag), attributes='model_task="face"')) == control
+
+
+IDENTITIES = {
+    "choices": (choices(attributes='model_task="face"'), ("cat", "dog")),
+    "text": ('<TextArea name="who" toName="img" model_task="face"/>', ()),
+    "text with a default": ('<TextArea name="who" toName="img" value="?" model_task="face"/>', ()),
+    "taxonomy": (
+        '<Taxonomy name="who" toName="img" model_task="face"><Choice value="A"><Choice value="Ann" alias="a1"/>'
+        '<Choice value="Al / B\\"/></Choice><Choice value="Zoe"/></Taxonomy>',
+        ("A / a1", r"A / Al \/ B\\", "Zoe"),
+    ),
+    "fetched taxonomy": (
+        '<Taxonomy name="who" toName="img" apiUrl="https://x/people.json" model_task="face"/>',
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize(("tag", "classes"), IDENTITIES.values(), ids=IDENTITIES.keys())
+def test_reads_identities(tag: str, classes: tuple[str, ...]):
+    control = only(view(IMAGE, tag))
+    assert (control.task, control.classes, control.multiple) == ("face", classes, False)
+    assert only(view(IMAGE, tag.replace('model_task="face"', ""), attributes='model_task="face"')) == control
+    assert [class_path(name) for name in control.classes if " / " in name] in (
+        [],
+        [["A", "a1"], ["A", "Al / B\\"]],
+    )
+
+
+@given(st.lists(st.text(st.sampled_from("a /\\") | st.characters()), min_size=1))
+def test_a_path_is_one_class_and_back(path: list[str]):
+    assert class_path(path_class(path)) == path
+
+
+PER_REGION = '<TextArea name="who" toName="img" perRegion="true" model_task="face" {}/>'
+
+
+@pytest.mark.parametrize(
+    ("regions", "attributes", "boxes", "label"),
+    [
+        (labels("RectangleLabels"), "", "region", "car"),
+        (labels("RectangleLabels"), 'whenLabelValue="van"', "region", "van"),
+        (
+            '<RectangleLabels name="f" toName="img"><Label value="Face" alias="f1"/></RectangleLabels>',
+            'whenLabelValue="Face"',
+            "f",
+            "f1",
+        ),
+        ('<Rectangle name="box" toName="img"/>', "", "box", None),
+        (labels("BrushLabels") + '<Rectangle name="box" toName="img"/>', "", "box", None),
+    ],
+)
+def test_identities_of_boxes(regions: str, attributes: str, boxes: str, label: str | None):
+    config = read_labeling_config(view(IMAGE, PER_REGION.format(attributes), regions))
+    who = config.controls[0]
+    assert (who.task, who.boxes, who.box_label, who.multiple) == ("face", boxes, label, True)
+    assert config.left_out == ()
+
+
+def test_every_control_is_read_in_the_order_of_the_config():
+    config = read_labeling_config(
+        view(
+            labels("BrushLabels"),
+            IMAGE,
+            '<Relations><Relation value="on"/></Relations>',
+            '<Filter name="f" toName="animal"/>',
+            choices(),
+            '<TextArea name="note" toName="img"/>',
+            '<Image name="other" value="$other"/>',
+            '<Choices name="tone" toName="other"><Choice value="a"/><Choice value="b"/></Choices>',
+            '<KeyPointLabels name="joint" toName="img"><Label value="knee"/></KeyPointLabels>',
+            '<EllipseLabels name="wheel" toName="img"><Label value="wheel"/></EllipseLabels>',
+        )
+    )
+    assert [control.name for control in config.controls] == ["region", "animal"]
+    says = [
+        'model_task="face"',
+        "another image than 'region'",
+        "key points",
+        "'EllipseLabels' 'wheel' cannot",
+    ]
+    assert len(config.left_out) == len(says)
+    for sentence, part in zip(config.left_out, says, strict=True):
+        assert part in sentence and sentence.isascii() and len(sentence) < 200
+
+
+def test_settings_of_an_earlier_control_win():
+    xml = view(
+        IMAGE,
+        choices(attributes='model_strategy="entropy" model_task="classification"'),
+        labels("RectangleLabels", 'model_strategy="margin" model_backbone="b"'),
+        attributes='model_strategy="bald" model_backbone="a" model_audit_share="0.2" model_task="face"',
+    )
+    config = read_labeling_config(xml)
+    assert config.settings == {"strategy": "entropy", "backbone": "b", "audit_share": "0.2"}
+    assert [control.settings for control in config.controls] == [
+        {"strategy": "entropy", "backbone": "a", "audit_share": "0.2"},
+        {"strategy": "margin", "backbone": "b", "audit_share": "0.2"},
+    ]
 
 
 def test_choice_inside_a_choice_is_not_shown_and_so_no_class():
     xml = view(IMAGE, choices('<Choice value="a"><Choice value="a1"/></Choice><Choice value="b"/>'))
-    assert read_labeling_config(xml).classes == ("a", "b")
+    assert only(xml).classes == ("a", "b")
 
 
 def test_settings_of_the_control_win_over_those_of_the_view():
@@ -94,7 +248,7 @@ def test_settings_of_the_control_win_over_those_of_the_view():
     }
 
 
-def test_takes_the_first_supported_control():
+def test_takes_what_is_supported():
     xml = view(
         IMAGE,
         '<Text name="txt" value="$text"/>',
@@ -103,7 +257,9 @@ def test_takes_the_first_supported_control():
         f'<Choices name="first" toName="img">{TWO}</Choices>',
         f'<Choices name="second" toName="img">{TWO}</Choices>',
     )
-    assert read_labeling_config(xml).name == "first"
+    config = read_labeling_config(xml)
+    assert [control.name for control in config.controls] == ["first", "second"]
+    assert len(config.left_out) == 2
 
 
 def test_takes_the_image_that_the_choices_are_on():
@@ -126,14 +282,37 @@ UNSUPPORTED = {
     "image without a name": (view('<Image value="$image"/>', choices()), "name"),
     "image from a template": (view('<Image name="img" value="https://x/$id.png"/>', choices()), "one key"),
     "only the image": (view(IMAGE), "no control tag"),
-    "other controls": (
+    "key points": (
+        view(IMAGE, '<KeyPointLabels name="k" toName="img"><Label value="knee"/></KeyPointLabels>'),
+        "key points, which cannot be learned",
+    ),
+    "ellipses": (
+        view(IMAGE, '<EllipseLabels name="e" toName="img"><Label value="eye"/></EllipseLabels>'),
+        "use Choices, RectangleLabels",
+    ),
+    "vectors": (view(IMAGE, '<VectorLabels name="v" toName="img"/>'), "use Choices, RectangleLabels"),
+    "relations": (view(IMAGE, '<Relations><Relation value="on"/></Relations>'), "no control tag"),
+    "regions and labels apart": (
         view(
             IMAGE,
-            '<RectangleLabels name="r" toName="img"><Label value="car"/></RectangleLabels>',
-            '<TextArea name="t" toName="img"/>',
+            '<Rectangle name="r" toName="img"/><Labels name="l" toName="img"><Label value="a"/></Labels>',
         ),
-        "RectangleLabels, TextArea",
+        "write both as one, <RectangleLabels>",
     ),
+    "labels from the data": (
+        view(IMAGE, labels("RectangleLabels", 'value="$labels"')),
+        "list them as <Label> tags",
+    ),
+    "no label": (view(IMAGE, '<BrushLabels name="r" toName="img"/>'), "add <Label> tags"),
+    "text that names nobody": (view(IMAGE, '<TextArea name="t" toName="img"/>'), 'model_task="face"'),
+    "taxonomy that names nobody": (view(IMAGE, '<Taxonomy name="t" toName="img"/>'), 'model_task="face"'),
+    "unknown task": (view(IMAGE, choices(attributes='model_task="faces"')), 'or model_task="face"'),
+    "faces of rectangles": (view(IMAGE, labels("RectangleLabels", 'model_task="face"')), "detection"),
+    "several identities": (
+        view(IMAGE, choices(attributes='choice="multiple" model_task="face"')),
+        "several people for one face",
+    ),
+    "identities of no boxes": (view(IMAGE, PER_REGION.format("")), "add <RectangleLabels>"),
     "choices on a text": (
         view(IMAGE, '<Text name="txt" value="$t"/>', f'<Choices name="c" toName="txt">{TWO}</Choices>'),
         "toName='img'",
@@ -186,7 +365,7 @@ def test_a_hostile_name_does_not_break_the_sentence(xml: str):
 
 def test_one_class_is_enough_where_none_may_be_chosen():
     xml = view(IMAGE, choices('<Choice value="defect"/>', 'choice="multiple"'))
-    assert read_labeling_config(xml).classes == ("defect",)
+    assert only(xml).classes == ("defect",)
 
 
 @given(st.text())
@@ -209,5 +388,5 @@ def test_any_text_is_read_or_refused(xml: str):
     ],
 )
 def test_image_source(value: str, data: dict[str, object], source: str | None):
-    control = read_labeling_config(view(f'<Image name="img" value="{value}"/>', choices()))
-    assert control.image_source(data) == source
+    config = read_labeling_config(view(f'<Image name="img" value="{value}"/>', choices()))
+    assert config.image_source(data) == source

@@ -26,8 +26,8 @@ def fetcher(label_studio: LabelStudioServer, client: LabelStudio, tmp_path: Path
 
 
 def image_sources(client: LabelStudio, project_id: int) -> dict[int, str]:
-    control = read_labeling_config(client.project(project_id).label_config)
-    sources = {task.id: control.image_source(task.data) for task in client.tasks(project_id)}
+    config = read_labeling_config(client.project(project_id).label_config)
+    sources = {task.id: config.image_source(task.data) for task in client.tasks(project_id)}
     return {task_id: source for task_id, source in sources.items() if source}
 
 

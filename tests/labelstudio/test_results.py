@@ -13,10 +13,22 @@ from backend.labelstudio.results import ChoiceTarget, choices_result, is_ground_
 
 CLASSES = ("cat", "dog", "bird")
 SINGLE = Control(
-    kind="choices", name="animal", to_name="img", image_key="image", classes=CLASSES, multiple=False
+    tag="Choices",
+    task="classification",
+    name="animal",
+    to_name="img",
+    image_key="image",
+    classes=CLASSES,
+    multiple=False,
 )
 MULTIPLE = Control(
-    kind="choices", name="animal", to_name="img", image_key="image", classes=CLASSES, multiple=True
+    tag="Choices",
+    task="classification",
+    name="animal",
+    to_name="img",
+    image_key="image",
+    classes=CLASSES,
+    multiple=True,
 )
 
 

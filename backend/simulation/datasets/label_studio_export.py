@@ -114,7 +114,7 @@ def _control(path: Path, content: Sequence[Mapping[str, Any]]) -> Control:
     config = path.parent / CONFIG_FILE
     if config.is_file():
         try:
-            return read_labeling_config(read_text(config))
+            return read_labeling_config(read_text(config)).controls[0]
         except UnsupportedConfig as reason:
             raise DatasetError(f"{config}: {reason}") from None
     regions = [
@@ -136,7 +136,8 @@ def _control(path: Path, content: Sequence[Mapping[str, Any]]) -> Control:
     (name, to_name), _ = asked.most_common(1)[0]
     chosen = [r["value"]["choices"] for r in answers if (r["from_name"], r["to_name"]) == (name, to_name)]
     return Control(
-        kind="choices",
+        tag="Choices",
+        task="classification",
         name=name,
         to_name=to_name,
         image_key=_image_key(path, content),

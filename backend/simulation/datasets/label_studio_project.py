@@ -29,7 +29,7 @@ def read(source: str) -> Contents:
         raise DatasetError(f"{source} names no project: write {PREFIX} and its number, as in its URL.")
     deployment = Deployment(Settings())
     project = deployment.label_studio.project(int(number))
-    control = read_labeling_config(project.label_config)
+    control = read_labeling_config(project.label_config).controls[0]
     examples, broken = [], []
     for task in deployment.label_studio.tasks(project.id):
         try:

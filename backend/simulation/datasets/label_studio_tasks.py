@@ -7,13 +7,14 @@ from typing import Any
 from PIL import Image
 
 from backend.labelstudio.client import LabelStudioUnavailable
-from backend.labelstudio.labeling_config import Control
+from backend.labelstudio.labeling_config import Control, LabelingConfig
 from backend.labelstudio.media import MediaError, MediaFetcher, MediaUnavailable
 from backend.labelstudio.metadata import metadata
 from backend.labelstudio.results import read_target
 from backend.simulation.datasets.contents import Example
 from backend.simulation.datasets.errors import DatasetError, MissingImage
 from backend.simulation.datasets.images import ENOUGH_PIXELS, ImageSource
+from backend.targets import ChoiceTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,9 @@ def example_of(
     Raises MissingImage where it has no image.
     """
     target = read_target(annotations, control)
-    if target is None:
+    if not isinstance(target, ChoiceTarget):
         return None
-    source = control.image_source(data)
+    source = LabelingConfig((control,)).image_source(data)
     if source is None:
         raise MissingImage(f"Task {task_id} has no image: its data lacks {control.image_key!r}.")
     return Example(image(source, task_id), target.votes, metadata(data, meta, control.image_key))
