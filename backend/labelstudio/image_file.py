@@ -8,10 +8,12 @@ from io import BytesIO
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 # What browsers show, and so annotators see. Nothing that is a program (EPS, PDF, SVG).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations with width and height exchanged
 
 
 class BrokenImage(Exception):
@@ -23,21 +25,32 @@ def decode(data: bytes, *, max_pixels: int, at_least: int | None = None) -> Imag
 
     at_least: a shorter side, in pixels, that is enough. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size
         where that is large enough, in a fraction of the time.
+    The image's `info` holds its width and height as they are without that, upright, as "original_size".
     Raises BrokenImage.
     """
     with _naming_what_is_wrong(max_pixels):
         image = _opened(BytesIO(data), max_pixels)
+        width, height = image.size
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
         image.load()
-        _turn_upright(image)
-    return _rgb(image)
+        turned = _turn_upright(image)
+    decoded = _rgb(image)
+    decoded.info["original_size"] = (height, width) if turned else (width, height)
+    return decoded
 
 
-def look(file: IO[bytes], *, max_pixels: int) -> None:
-    """Raise BrokenImage where the first bytes tell already that this is no image, or too large a one."""
+def look(file: IO[bytes], *, max_pixels: int) -> tuple[int, int]:
+    """The image's width and height, upright.
+
+    Raises BrokenImage where the first bytes tell already that this is no image, or too large a one.
+    """
     with _naming_what_is_wrong(max_pixels):
-        _opened(file, max_pixels)
+        image = _opened(file, max_pixels)
+        width, height = image.size
+        # Of a PNG, Pillow would else read the pixels to find what comes after them.
+        sideways = "exif" in image.info and _is_sideways(image)
+    return (height, width) if sideways else (width, height)
 
 
 def _opened(file: IO[bytes], max_pixels: int) -> Image.Image:
@@ -61,10 +74,20 @@ def _naming_what_is_wrong(max_pixels: int) -> Iterator[None]:
         raise BrokenImage(f"is damaged ({type(error).__name__}): replace it") from None
 
 
-def _turn_upright(image: Image.Image) -> None:
+def _turn_upright(image: Image.Image) -> bool:
+    """Turn the image as its EXIF says; returns whether width and height changed places."""
+    sideways = _is_sideways(image)
     # Pillow turns the image, then rewrites its EXIF, which fails on what some cameras write: no matter here
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
+    return sideways
+
+
+def _is_sideways(image: Image.Image) -> bool:
+    """Whether its EXIF says that width and height change places; EXIF that cannot be read says nothing."""
+    with contextlib.suppress(Exception):
+        return image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+    return False
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.simulation.dataset import Dataset
-from backend.simulation.hard_cases import HardCases, Images, make_hard
+from backend.simulation.hard_cases import HardCases, Images, as_they_are, make_hard
 
 TEST_SHARE = 1 / 4  # of a dataset that comes without a test split
 MOST_TEST_IMAGES = 2_000
@@ -47,14 +47,14 @@ def make_scenario(dataset: Dataset, hard_cases: HardCases, audit_share: float, s
         raise ValueError(
             f"{dataset.name} has {len(dataset)} images; that is too few for a pool and a test set."
         )
-    images = make_hard(_images(dataset, pool), hard_cases, hardening)
+    images = make_hard(dataset, as_they_are(dataset, pool), hard_cases, hardening)
     order = auditing.permutation(len(images))
     audited = round(audit_share * len(images))
     return Scenario(
         seed,
         candidates=images.take(np.sort(order[audited:])),
         audit=images.take(order[:audited]),
-        test=_images(dataset, test),
+        test=as_they_are(dataset, test),
         groups=dataset.groups,
     )
 
@@ -73,7 +73,3 @@ def without(scenario: Scenario, broken: frozenset[int]) -> Scenario:
         readable(scenario.test),
         scenario.groups,
     )
-
-
-def _images(dataset: Dataset, positions: NDArray[np.int64]) -> Images:
-    return Images(positions, np.zeros(len(positions), np.int64), dataset.targets[positions])

@@ -131,6 +131,37 @@ class TestClassFolders:
             read_dataset(str(tmp_path))
 
 
+class TestFaces:
+    def test_a_folder_for_each_person(self, tmp_path: Path):
+        for name in ("s1/1.png", "s1/2.png", "s10/1.png", "s2/1.png"):
+            draw(tmp_path / name)
+        dataset = read_dataset(str(tmp_path), task="face")
+        assert dataset.task == "face"
+        assert dataset.classes == ("s1", "s2", "s10")
+        assert labels(dataset) == [{"s1"}, {"s1"}, {"s10"}, {"s2"}]
+        assert dataset.truths is None
+        assert dataset.fingerprint != read_dataset(str(tmp_path)).fingerprint
+
+    def test_people_whom_only_the_test_split_shows(self, tmp_path: Path):
+        """They are not in the pool, and so unknown to any learner."""
+        for name in ("train/ann/1.png", "train/bob/1.png", "test/ann/1.png", "test/eve/1.png"):
+            draw(tmp_path / name)
+        dataset = read_dataset(str(tmp_path), task="face")
+        assert dataset.classes == ("ann", "bob", "eve")
+        assert dataset.test is not None
+        pool = np.setdiff1d(np.arange(len(dataset)), dataset.test)
+        assert dataset.targets[pool].sum(axis=0).tolist() == [1, 1, 0]
+
+    def test_several_classes_an_image_are_refused(self, tmp_path: Path):
+        np.savez(tmp_path / "a.npz", images=np.zeros((4, 2, 2), np.uint8), labels=np.tri(4, 3))
+        with pytest.raises(DatasetError, match="may have several classes: for faces"):
+            read_dataset(str(tmp_path / "a.npz"), task="face")
+        draw(tmp_path / "set/images/1.png")
+        draw_mask(tmp_path / "set/masks/1.png", [[0, 1]])
+        with pytest.raises(DatasetError, match="not for face: people's names are read as classes"):
+            read_dataset(str(tmp_path / "set"), task="face")
+
+
 class TestMasks:
     def test_the_classes_that_cover_enough(self, tmp_path: Path):
         """Of 200 pixels, two are the least that count."""
@@ -219,7 +250,7 @@ class TestMasks:
             ("sky\n\ncar", "1", "no two alike"),
             ("sky\nsky", "1", "no two alike"),
             ("", "1", "the name of a class on each line"),
-            ("sky\ncar", "4", "names '4', but images/ has no such image"),
+            ("sky\ncar", "4", "names '4', but there is no such image"),
             ("sky\ncar", "1\n2", "are in its test split"),
         ],
     )

@@ -41,7 +41,8 @@ class Shelf:
 
 def images(positions: list[int], variant: int = 0) -> Images:
     count = len(positions)
-    return Images(np.array(positions), np.full(count, variant), np.zeros((count, 10), np.float32))
+    targets = np.zeros((count, 10), np.float32)
+    return Images(np.array(positions), np.full(count, variant), targets, np.zeros(count, np.int64))
 
 
 ALL = images(list(range(COUNT)))

@@ -14,7 +14,9 @@ from pathlib import Path
 from backend.simulation.datasets.class_names import in_natural_order
 from backend.simulation.datasets.contents import Contents, Example
 from backend.simulation.datasets.images import ImageFile, image_files, is_hidden, is_image_name
+from backend.targets import VisionTask
 
+TASKS: tuple[VisionTask, ...] = ("classification", "face")
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
 TEST = ("test", "testing")

@@ -11,6 +11,8 @@ from PIL import Image
 from backend.simulation.dataset import Dataset
 from backend.simulation.datasets.errors import DatasetError
 from backend.simulation.datasets.images import ImageSource
+from backend.simulation.datasets.truths import Truth
+from backend.targets import BoxTarget, MaskTarget, VisionTask
 
 SAMPLE_SEED = 0  # the same images whenever the same limit is given
 
@@ -21,12 +23,16 @@ class Example:
 
     labels: class → 1, or the share of the votes for it. They sum to 1 unless the set is multi-label.
     test: whether it belongs to the test split that comes with the data.
+    truth: its objects or regions, for detection and segmentation.
+    size: width and height of the image that these are for, where that is known.
     """
 
     image: ImageSource
     labels: Mapping[str, float]
     metadata: Mapping[str, str] = field(default_factory=dict)
     test: bool = False
+    truth: Truth | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,20 @@ class Contents:
     broken: Sequence[str] = ()
 
 
-def assemble(name: str, contents: Contents, limit: int | None) -> Dataset:
+def assemble(name: str, contents: Contents, task: VisionTask, limit: int | None) -> Dataset:
     """The data set of what was found, or of `limit` images drawn from what is not its test split.
 
     Raises DatasetError where that leaves nothing to learn from.
     """
+    if task == "face" and contents.multi_label:
+        raise DatasetError(
+            f"An image of {name} may have several classes: for faces, it has one person's name."
+        )
     broken = list(contents.broken)
     examples = []
     for example in _sample(contents.examples, limit):
         try:
-            example.image.look()
+            example.image.look(example.size)
             examples.append(example)
         except DatasetError as reason:
             broken.append(str(reason))
@@ -63,12 +73,19 @@ def assemble(name: str, contents: Contents, limit: int | None) -> Dataset:
     classes = tuple(label for label in dict.fromkeys(contents.classes) if label in occurring)
     targets = _targets(examples, classes)
     test = np.array([example.test for example in examples])
-    _check_difference(name, targets[~test], classes, contents.multi_label, broken)
+    truths = [example.truth for example in examples if example.truth is not None]
+    if truths:
+        _check_objects(name, targets[~test], broken)
+    else:
+        _check_difference(name, targets[~test], classes, contents.multi_label, broken)
 
     images = [example.image for example in examples]
 
     def load(position: int) -> Image.Image:
         return images[position].load()
+
+    def read(position: int) -> BoxTarget | MaskTarget:
+        return truths[position].read()
 
     return Dataset(
         name=name,
@@ -78,8 +95,10 @@ def assemble(name: str, contents: Contents, limit: int | None) -> Dataset:
         load=load,
         groups=_groups(examples),
         test=np.flatnonzero(test).astype(np.int64) if test.any() else None,
-        fingerprint=_fingerprint(images, targets, classes, test),
+        fingerprint=_fingerprint(images, truths, targets, (task, *classes), test),
         broken=tuple(broken),
+        task=task,
+        truths=read if truths else None,
     )
 
 
@@ -104,6 +123,15 @@ def _targets(examples: Sequence[Example], classes: Sequence[str]) -> NDArray[np.
     return targets
 
 
+def _check_objects(name: str, targets: NDArray[np.float32], broken: Sequence[str]) -> None:
+    """targets: of the images that labeling is replayed on."""
+    _check_pool(name, targets, broken)
+    if not targets.any():
+        raise DatasetError(
+            f"Nothing is marked in the images of {name}: there is nothing to find.{_first(broken)}"
+        )
+
+
 def _check_difference(
     name: str,
     targets: NDArray[np.float32],
@@ -112,11 +140,7 @@ def _check_difference(
     broken: Sequence[str],
 ) -> None:
     """targets: of the images that labeling is replayed on."""
-    if not len(targets):
-        raise DatasetError(
-            f"All images of {name} that can be read are in its test split: give it a training split as well."
-            + _first(broken)
-        )
+    _check_pool(name, targets, broken)
     if multi_label and not (targets.min(axis=0) != targets.max(axis=0)).any():
         raise DatasetError(
             f"All images of {name} have the same labels: there is no difference to learn. Add images of other "
@@ -126,6 +150,14 @@ def _check_difference(
     if not multi_label and len(present) < 2:
         raise DatasetError(
             f"All {len(targets)} images of {name} are of one class, {present[0]!r}: two at least are needed."
+            + _first(broken)
+        )
+
+
+def _check_pool(name: str, targets: NDArray[np.float32], broken: Sequence[str]) -> None:
+    if not len(targets):
+        raise DatasetError(
+            f"All images of {name} that can be read are in its test split: give it a training split as well."
             + _first(broken)
         )
 
@@ -149,12 +181,13 @@ def _groups(examples: Sequence[Example]) -> dict[str, NDArray[np.str_]]:
 
 def _fingerprint(
     images: Sequence[ImageSource],
+    truths: Sequence[Truth],
     targets: NDArray[np.float32],
-    classes: Sequence[str],
+    names: Sequence[str],
     test: NDArray[np.bool_],
 ) -> str:
-    content = hashlib.sha256(repr(tuple(classes)).encode())
+    content = hashlib.sha256(repr(tuple(names)).encode())
     content.update(targets.tobytes() + test.tobytes())
-    for image in images:
-        content.update(image.identity())
+    for identity in (*(image.identity() for image in images), *(truth.identity() for truth in truths)):
+        content.update(identity)
     return content.hexdigest()

@@ -23,7 +23,9 @@ from backend.simulation.datasets.class_names import CLASS_FILE, listed_classes
 from backend.simulation.datasets.contents import Contents, Example
 from backend.simulation.datasets.errors import DatasetError
 from backend.simulation.datasets.images import MAX_PIXELS, ArrayImage
+from backend.targets import VisionTask
 
+TASKS: tuple[VisionTask, ...] = ("classification", "face")
 IMAGES = re.compile(r"(?P<prefix>.*)images(?P<mark>[-.]idx)3-ubyte(?P<gz>\.gz)?")
 TEST = re.compile(r".*(t10k|test)[-_.]?", re.IGNORECASE)
 UNSIGNED_BYTES = 8

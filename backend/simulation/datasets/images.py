@@ -30,8 +30,11 @@ SUFFIXES = (
 class ImageSource(Protocol):
     """One image that is read when it is asked for."""
 
-    def look(self) -> None:
-        """Raise DatasetError where it shows at little cost that the image cannot be read."""
+    def look(self, labeled: tuple[int, int] | None) -> None:
+        """Raise DatasetError where it shows at little cost that the image cannot be read, or is not what was labeled.
+
+        labeled: width and height of the image that its objects or regions are for, where they are known.
+        """
 
     def load(self) -> Image.Image:
         """The image, upright, RGB or L. Raises DatasetError where it cannot be read."""
@@ -50,10 +53,20 @@ class ImageFile:
     path: Path
     name: str
 
-    def look(self) -> None:
+    def look(self, labeled: tuple[int, int] | None) -> None:
+        size = self.size()
+        # Places hold at any resolution, and sides are rounded when an image is resized.
+        if labeled and abs(size[0] * labeled[1] - size[1] * labeled[0]) > max(*size, *labeled):
+            raise DatasetError(
+                f"{self.name} is {size[0]} × {size[1]} pixels, but was labeled with {labeled[0]} × {labeled[1]}: "
+                "give the image that was labeled, upright."
+            )
+
+    def size(self) -> tuple[int, int]:
+        """Width and height, upright. Raises DatasetError where the image cannot be read."""
         with self._opened() as file:
             try:
-                look(file, max_pixels=MAX_PIXELS)
+                return look(file, max_pixels=MAX_PIXELS)
             except BrokenImage as reason:
                 raise DatasetError(f"{self.name} {reason}.") from None
 
@@ -84,7 +97,7 @@ class ArrayImage:
 
     pixels: NDArray[np.uint8]
 
-    def look(self) -> None:
+    def look(self, labeled: tuple[int, int] | None) -> None:
         """An array that was read has nothing left to be broken."""
 
     def load(self) -> Image.Image:

@@ -28,7 +28,7 @@ class TaskImage:
     source: str
     task_id: int
 
-    def look(self) -> None:
+    def look(self, labeled: tuple[int, int] | None) -> None:
         """Fetching it would not be a little cost."""
 
     def load(self) -> Image.Image:

@@ -21,7 +21,9 @@ from backend.simulation.datasets.contents import Contents, Example
 from backend.simulation.datasets.errors import DatasetError
 from backend.simulation.datasets.images import MAX_PIXELS, ArrayImage
 from backend.simulation.datasets.npz_file import NpzFile
+from backend.targets import VisionTask
 
+TASKS: tuple[VisionTask, ...] = ("classification", "face")
 TEST = "test_"
 NAMED = ("images", "labels", "classes")
 
