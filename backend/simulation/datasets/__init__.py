@@ -66,7 +66,7 @@ def read_dataset(source: str, limit: int | None = None, task: VisionTask = "clas
         _check_task(source, TASKS, task)
         return assemble(source, digits.read(), task, limit)
     if source.startswith(label_studio_project.PREFIX):
-        return assemble(source, label_studio_project.read(source), task, limit)
+        return assemble(source, label_studio_project.read(source, task), task, limit)
     path = Path(source).expanduser()
     try:
         return assemble(path.absolute().name or source, _read(path, task), task, limit)
@@ -96,7 +96,7 @@ def _read_json(path: Path, task: VisionTask) -> Contents:
         _check_task(path, coco.TASKS, task)
         return coco.read(path, content, task)
     if label_studio_export.fits(content):
-        return label_studio_export.read(path, content)
+        return label_studio_export.read(path, content, task)
     raise DatasetError(
         f"{path} holds {_described_json(content)}, which is in no known format. Known are:{KNOWN}"
     )

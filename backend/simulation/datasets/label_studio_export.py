@@ -2,9 +2,10 @@
 
     birds/export.json       birds/images/heron.jpg      birds/config.xml    optional: the labeling config
 
-What annotators chose for whole images is read, and becomes shares of votes where several annotated a task; skipped
-tasks are left out, and other plain values in the tasks' data are metadata. An export does not hold the labeling config:
-without `config.xml`, the classes are those that were chosen, and an image may have several if any has. Images that
+What annotators chose for whole images, their boxes or their regions are read: of several who annotated a task, the
+shares of votes, or the boxes or regions that agree most with the others'. Skipped tasks are left out, and other plain
+values in the tasks' data are metadata. An export does not hold the labeling config: without `config.xml`, the classes
+are those that occur, and an image may have several choices if any has. Images that
 Label Studio keeps (`/data/upload/…`, `/data/local-files/?d=…`) are looked for in `images/` and beside the export; those
 that are not there and those on the web are fetched through Label Studio, where LABEL_STUDIO_URL and
 LABEL_STUDIO_API_KEY say which.
@@ -13,7 +14,6 @@ The format: https://labelstud.io/guide/export#JSON
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,24 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import Control, UnsupportedConfig, read_labeling_config
-from backend.labelstudio.metadata import ADDRESSES
 from backend.settings import Settings
-from backend.simulation.datasets.class_names import in_natural_order, read_text
+from backend.simulation.datasets.class_names import read_text
 from backend.simulation.datasets.contents import Contents
 from backend.simulation.datasets.errors import DatasetError, MissingImage
-from backend.simulation.datasets.images import ImageFile, ImageFinder, ImageSource, is_image_name
-from backend.simulation.datasets.label_studio_tasks import TaskImage, example_of
+from backend.simulation.datasets.images import ImageFile, ImageFinder, ImageSource
+from backend.simulation.datasets.label_studio_answers import (
+    CONFIG_FILE,
+    annotations_of,
+    answered_control,
+)
+from backend.simulation.datasets.label_studio_tasks import (
+    TaskImage,
+    contents_of,
+    control_for,
+    example_of,
+)
+from backend.targets import VisionTask
 
-CONFIG_FILE = "config.xml"
 LOCAL_FILES = "/data/local-files/"
 UPLOAD_MARK = re.compile(r"[0-9a-f]{8}-")  # that Label Studio puts before the name of an uploaded file
 
@@ -43,22 +52,33 @@ def fits(content: Any) -> bool:
     )
 
 
-def read(path: Path, content: Sequence[Mapping[str, Any]]) -> Contents:
-    """The labeled tasks, with the votes of their annotators."""
-    control = _control(path, content)
+def read(path: Path, content: Sequence[Mapping[str, Any]], task: VisionTask) -> Contents:
+    """The labeled tasks, with what their annotators said."""
+    control = _control(path, content, task)
     images = _Images(path)
     examples, broken = [], []
-    for position, task in enumerate(content):
-        number = task["id"] if isinstance(task.get("id"), int) else position
-        meta = task["meta"] if isinstance(task.get("meta"), dict) else {}
+    for position, each in enumerate(content):
+        number = each["id"] if isinstance(each.get("id"), int) else position
+        meta = each["meta"] if isinstance(each.get("meta"), dict) else {}
         try:
-            example = example_of(number, task["data"], meta, _annotations(task), control, images.of)
+            example = example_of(number, each["data"], meta, annotations_of(each), control, images.of)
         except MissingImage as reason:
             broken.append(str(reason))
             continue
         if example is not None:
             examples.append(example)
-    return Contents(examples, control.classes, control.multiple, broken)
+    return contents_of(examples, broken, control, task)
+
+
+def _control(path: Path, content: Sequence[Mapping[str, Any]], task: VisionTask) -> Control:
+    """What annotators were asked: as the labeling config says, or else as their answers tell."""
+    config = path.parent / CONFIG_FILE
+    if not config.is_file():
+        return answered_control(path, content, task)
+    try:
+        return control_for(read_labeling_config(read_text(config)), task)
+    except UnsupportedConfig as reason:
+        raise DatasetError(f"{config}: {reason}") from None
 
 
 class _Images:
@@ -102,79 +122,3 @@ def _paths(address: str) -> Iterator[str]:
     folder, _, name = path.rpartition("/")
     if UPLOAD_MARK.match(name):
         yield f"{folder}/{UPLOAD_MARK.sub('', name, count=1)}"
-
-
-def _annotations(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    annotations = task.get("annotations")
-    return annotations if isinstance(annotations, list) else []
-
-
-def _control(path: Path, content: Sequence[Mapping[str, Any]]) -> Control:
-    """What annotators were asked: as the labeling config says, or else as their answers tell."""
-    config = path.parent / CONFIG_FILE
-    if config.is_file():
-        try:
-            return read_labeling_config(read_text(config)).controls[0]
-        except UnsupportedConfig as reason:
-            raise DatasetError(f"{config}: {reason}") from None
-    regions = [
-        region
-        for task in content
-        for annotation in _annotations(task)
-        if isinstance(annotation, Mapping) and isinstance(annotation.get("result"), list)
-        for region in annotation["result"]
-        if isinstance(region, Mapping)
-    ]
-    answers = [region for region in regions if _is_choice(region)]
-    if not answers:
-        kinds = ", ".join(sorted({str(region.get("type")) for region in regions})) or "no annotation"
-        raise DatasetError(
-            f"{path} has no choice for a whole image; it has: {kinds}. Export a project that asks for <Choices>, "
-            "in the format JSON."
-        )
-    asked = Counter((region["from_name"], region["to_name"]) for region in answers)
-    (name, to_name), _ = asked.most_common(1)[0]
-    chosen = [r["value"]["choices"] for r in answers if (r["from_name"], r["to_name"]) == (name, to_name)]
-    return Control(
-        tag="Choices",
-        task="classification",
-        name=name,
-        to_name=to_name,
-        image_key=_image_key(path, content),
-        classes=tuple(in_natural_order({label for labels in chosen for label in labels})),
-        multiple=any(len(labels) > 1 for labels in chosen),
-    )
-
-
-def _is_choice(region: Mapping[str, Any]) -> bool:
-    """Whether it is a choice for a whole image; one for a part of it has the part's place as well."""
-    value = region.get("value")
-    return (
-        region.get("type") == "choices"
-        and isinstance(region.get("from_name"), str)
-        and isinstance(region.get("to_name"), str)
-        and isinstance(value, Mapping)
-        and value.keys() == {"choices"}
-        and isinstance(value["choices"], list)
-        and all(isinstance(label, str) for label in value["choices"])
-    )
-
-
-def _image_key(path: Path, content: Sequence[Mapping[str, Any]]) -> str:
-    """The key in the tasks' data under which most have an image."""
-    counts = Counter(
-        key
-        for task in content
-        for key, value in task["data"].items()
-        if isinstance(value, str) and (value.startswith(ADDRESSES) or is_image_name(value))
-    )
-    if not counts:
-        raise DatasetError(f"{path}: no task has an image's address in its data.")
-    most = max(counts.values())
-    candidates = [key for key, count in counts.items() if count == most]
-    if len(candidates) > 1 and "image" not in candidates:
-        raise DatasetError(
-            f"{path}: the tasks have several images ({', '.join(map(repr, candidates))}): save the labeling config "
-            f"as {CONFIG_FILE} beside it."
-        )
-    return "image" if "image" in candidates else candidates[0]

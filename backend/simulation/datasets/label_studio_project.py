@@ -11,16 +11,22 @@ from backend.labelstudio.labeling_config import read_labeling_config
 from backend.settings import Settings
 from backend.simulation.datasets.contents import Contents
 from backend.simulation.datasets.errors import DatasetError, MissingImage
-from backend.simulation.datasets.label_studio_tasks import TaskImage, example_of
+from backend.simulation.datasets.label_studio_tasks import (
+    TaskImage,
+    contents_of,
+    control_for,
+    example_of,
+)
+from backend.targets import VisionTask
 
 PREFIX = "project:"
 
 
-def read(source: str) -> Contents:
-    """The labeled tasks of the project, as `project:3`, with the votes of their annotators.
+def read(source: str, task: VisionTask) -> Contents:
+    """The labeled tasks of the project, as `project:3`, with what their annotators said.
 
     Raises:
-        DatasetError: no number follows the prefix, or no task is labeled.
+        DatasetError: no number follows the prefix, nothing is asked for `task`, or nothing is labeled.
         UnsupportedConfig: the labeling config holds nothing that the loop can learn.
         LabelStudioError: the project cannot be read.
     """
@@ -29,12 +35,12 @@ def read(source: str) -> Contents:
         raise DatasetError(f"{source} names no project: write {PREFIX} and its number, as in its URL.")
     deployment = Deployment(Settings())
     project = deployment.label_studio.project(int(number))
-    control = read_labeling_config(project.label_config).controls[0]
+    control = control_for(read_labeling_config(project.label_config), task)
     examples, broken = [], []
-    for task in deployment.label_studio.tasks(project.id):
+    for each in deployment.label_studio.tasks(project.id):
         try:
             example = example_of(
-                task.id, task.data, task.meta, task.annotations, control, partial(TaskImage, deployment.media)
+                each.id, each.data, each.meta, each.annotations, control, partial(TaskImage, deployment.media)
             )
         except MissingImage as reason:
             broken.append(str(reason))
@@ -45,4 +51,4 @@ def read(source: str) -> Contents:
         raise DatasetError(
             f"No task of project {number} is labeled with {control.name!r} yet: label some in Label Studio."
         )
-    return Contents(examples, control.classes, control.multiple, broken)
+    return contents_of(examples, broken, control, task)

@@ -11,10 +11,12 @@ from backend.labelstudio.labeling_config import Control, LabelingConfig
 from backend.labelstudio.media import MediaError, MediaFetcher, MediaUnavailable
 from backend.labelstudio.metadata import metadata
 from backend.labelstudio.results import read_target
-from backend.simulation.datasets.contents import Example
+from backend.simulation.datasets.class_names import in_natural_order
+from backend.simulation.datasets.contents import Contents, Example
 from backend.simulation.datasets.errors import DatasetError, MissingImage
 from backend.simulation.datasets.images import ENOUGH_PIXELS, ImageSource
-from backend.targets import ChoiceTarget
+from backend.simulation.datasets.truths import Given, labels_of
+from backend.targets import ChoiceTarget, VisionTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,22 @@ class TaskImage:
         return f"{self.task_id}\0{self.source}\0".encode()
 
 
+def control_for(config: LabelingConfig, task: VisionTask) -> Control:
+    """The first control that is asked for a task; people's names may be choices, too.
+
+    Raises DatasetError where there is none.
+    """
+    for control in config.controls:
+        if control.task == task:
+            return control
+    if task == "face":
+        for control in config.controls:
+            if control.task == "classification" and not control.multiple:
+                return control
+    asked = " and ".join(dict.fromkeys(control.task for control in config.controls))
+    raise DatasetError(f"The labeling config asks for nothing that is learned by {task}, but for {asked}.")
+
+
 def example_of(
     task_id: int,
     data: Mapping[str, Any],
@@ -51,15 +69,35 @@ def example_of(
     control: Control,
     image: Callable[[str, int], ImageSource],
 ) -> Example | None:
-    """A task with the votes of its annotators; None: nobody has labeled it.
+    """A task with what its annotators said; None: nobody has labeled it.
 
     image: from the image's address in the task's data, and the task, to the image.
     Raises MissingImage where it has no image.
     """
     target = read_target(annotations, control)
-    if not isinstance(target, ChoiceTarget):
+    if target is None:
         return None
     source = LabelingConfig((control,)).image_source(data)
     if source is None:
         raise MissingImage(f"Task {task_id} has no image: its data lacks {control.image_key!r}.")
-    return Example(image(source, task_id), target.votes, metadata(data, meta, control.image_key))
+    found, fields = image(source, task_id), metadata(data, meta, control.image_key)
+    if isinstance(target, ChoiceTarget):
+        return Example(found, target.votes, fields)
+    return Example(found, labels_of(target), fields, truth=Given(target))
+
+
+def contents_of(
+    examples: Sequence[Example], broken: Sequence[str], control: Control, task: VisionTask
+) -> Contents:
+    """What was found in the tasks. The classes are the config's, or those that occur where it lists none.
+
+    Raises DatasetError for faces where an image may show several people.
+    """
+    if task == "face" and control.boxes is not None:
+        raise DatasetError(
+            f"{control.name!r} names the people in boxes, of which an image may have several: cut them out to images "
+            "of one face each."
+        )
+    found = {label for example in examples for label in example.labels}
+    classes = [*control.classes, *in_natural_order(found.difference(control.classes))]
+    return Contents(examples, classes, control.multiple, broken)
