@@ -22,11 +22,12 @@ from strategies.gradients import Badge, ExpectedGradientLength
 from strategies.near_duplicates import WithoutNearDuplicates
 from strategies.objective import Factor, Objective
 from strategies.outliers import FarthestFromLabeled
-from strategies.pool import MissingNeed, Need, Pool, Units, Validation
+from strategies.pool import MissingNeed, Need, Pool, Units, Validation, Verification
 from strategies.power_bald import PowerAcquisition, PowerBald
 from strategies.product import Product
 from strategies.protocol import Ranking, Strategy
 from strategies.ranked_batch import RankedBatch
+from strategies.region_impurity import RegionImpurity
 from strategies.regions import Regions
 from strategies.registry import strategy, strategy_names
 from strategies.scored import ScoredStrategy
@@ -76,6 +77,7 @@ __all__ = [
     "RankedBatch",
     "Ranking",
     "Ratio",
+    "RegionImpurity",
     "Regions",
     "Representative",
     "ScoredStrategy",
@@ -85,6 +87,7 @@ __all__ = [
     "Units",
     "Validation",
     "VariationRatio",
+    "Verification",
     "VoteEntropy",
     "WithoutNearDuplicates",
     "strategy",

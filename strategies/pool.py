@@ -81,6 +81,13 @@ class Units:
     pool: "Pool"
     owners: Indices
 
+    @cached_property
+    def by_owner(self) -> tuple[Indices, Indices]:
+        """The positions of all units, image by image, and the owner of each in that order."""
+        owners = np.asarray(self.owners, dtype=np.int64)
+        order = np.argsort(owners, kind="stable")
+        return order, owners[order]
+
 
 @dataclass(frozen=True, eq=False)
 class Pool:
@@ -272,7 +279,7 @@ class Pool:
             embeddings=None if self.embeddings is None else self.embeddings[indices],
             labeled_embeddings=self.labeled_embeddings if labeled_embeddings is None else labeled_embeddings,
             features=None if self.features is None else self.features[indices],
-            units=None if self.units is None else _take_units(self.units, indices, self.size),
+            units=None if self.units is None else _take_units(self.units, indices),
             localisation=None if self.localisation is None else self.localisation[indices],
             verification=None
             if self.verification is None
@@ -285,12 +292,12 @@ class Pool:
         return f'"{self.classes[index]}"' if self.classes else f"class {index}"
 
 
-def _take_units(units: Units, indices: Indices, size: int) -> Units:
-    places = np.full(size, -1, dtype=np.int64)
-    places[indices] = np.arange(len(indices))
-    owners = places[units.owners]
-    kept = np.flatnonzero(owners >= 0)
-    return Units(units.pool.take(kept), owners[kept])
+def _take_units(units: Units, indices: Indices) -> Units:
+    order, owners = units.by_owner  # so that the units of a few images are found without going through all
+    starts, ends = (np.searchsorted(owners, indices, side) for side in ("left", "right"))
+    counts = ends - starts
+    places = np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+    return Units(units.pool.take(order[places]), np.repeat(np.arange(len(indices)), counts))
 
 
 def _rows(name: str, array: Any) -> Floats:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from typing import Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -77,7 +76,7 @@ class Regions(ScoredStrategy):
 
     def reason(self, pool: Pool, index: int) -> str:
         units = pool.require_units()
-        own = units.pool.take(_of_image(units, index))
+        own = units.pool.take(units_of(units, index))
         if own.size == 0:
             return "nothing is found in it, or all in it is missed"
         why = self.score.reason(own, int(np.argmax(self.score.scores(own))))
@@ -88,15 +87,8 @@ class Regions(ScoredStrategy):
         )
 
 
-_BY_OWNER: WeakKeyDictionary[Units, tuple[Indices, Indices]] = WeakKeyDictionary()
-
-
-def _of_image(units: Units, index: int) -> Indices:
+def units_of(units: Units, index: int) -> Indices:
     """Positions of the units of an image."""
-    if units not in _BY_OWNER:  # a reason for each of many images takes one sort
-        owners = np.asarray(units.owners, dtype=np.int64)
-        order = np.argsort(owners, kind="stable")
-        _BY_OWNER[units] = order, owners[order]
-    order, owners = _BY_OWNER[units]
+    order, owners = units.by_owner
     start, end = np.searchsorted(owners, [index, index + 1])
     return order[start:end]

@@ -33,6 +33,7 @@ from strategies.power_bald import PowerAcquisition, PowerBald
 from strategies.product import Product
 from strategies.protocol import Strategy
 from strategies.ranked_batch import RankedBatch
+from strategies.region_impurity import RegionImpurity
 from strategies.regions import Regions
 from strategies.scored import ScoredStrategy
 from strategies.spec import Registry
@@ -86,6 +87,7 @@ STRATEGIES = Registry(
         "discriminative": Discriminative,
         # Regions
         "regions": Regions,
+        "region_impurity": RegionImpurity,
         # Balance
         "balance": Balance,
         "quotas": Quotas,

@@ -86,8 +86,8 @@ def test_take_keeps_the_units_and_groups_of_its_images() -> None:
     pool = Pool(3, units=units, groups={"hour": np.array(["1", "2", "3"])})
     part = pool.take(np.array([2, 1]))
     assert part.group("hour").tolist() == ["3", "2"]
-    assert part.require_units().owners.tolist() == [0, 1, 0]
-    assert part.require_units().pool.require(Need.EMBEDDINGS)[:, 0].tolist() == [0, 2, 3]
+    assert part.require_units().owners.tolist() == [0, 0, 1]
+    assert part.require_units().pool.require(Need.EMBEDDINGS)[:, 0].tolist() == [0, 3, 2]
 
 
 def test_a_metadata_field_that_is_not_there() -> None:
