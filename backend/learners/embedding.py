@@ -123,19 +123,14 @@ class TimmEmbedder:
     def __init__(self, name: str) -> None:
         import timm  # takes seconds, which only those processes spend that need it
 
-        config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
-        if config is None or config.hf_hub_id is None:
-            raise BackboneUnavailable(
-                f'timm has no pretrained model "{name}": choose one of timm.list_pretrained(), '
-                f'"{SELF_SUPERVISED}" or "{AUTO}".'
-            )
-        self.name: str = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+        self.name, weights = pretrained_weights(name, f'"{SELF_SUPERVISED}" or "{AUTO}"')
+        config = timm.get_pretrained_cfg(self.name)
         self.size: int = min(config.input_size[-1], LARGEST_SIZE)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = timm.create_model(
             name,
             pretrained=True,
-            pretrained_cfg_overlay={"state_dict": _weights(self.name, config.hf_hub_id)},
+            pretrained_cfg_overlay={"state_dict": weights},
             num_classes=0,
             img_size=self.size if config.fixed_input_size else None,
         )
@@ -153,13 +148,26 @@ class TimmEmbedder:
             return torch.nn.functional.normalize(features, dim=1).cpu().numpy()
 
 
-def _weights(name: str, repository: str) -> dict[str, Tensor]:
-    path = _weights_file(name, repository)
+def pretrained_weights(name: str, others: str = f'"{AUTO}"') -> tuple[str, dict[str, Tensor]]:
+    """The full name of a timm model, its pretraining included, and its weights as timm publishes them.
+
+    others: what there is to choose beside timm's models. Raises BackboneUnavailable.
+    """
+    import timm
+
+    config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+    if config is None or config.hf_hub_id is None:
+        raise BackboneUnavailable(
+            f'timm has no pretrained model "{name}": choose one of timm.list_pretrained(), {others}.'
+        )
+    full_name = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+    path = _weights_file(full_name, config.hf_hub_id)
     try:
-        weights: dict[str, Tensor] = load_file(path)
-        return weights
+        return full_name, load_file(path)
     except SafetensorError as error:
-        raise BackboneUnavailable(f'The weights of "{name}" are damaged ({error}): delete {path}.') from error
+        raise BackboneUnavailable(
+            f'The weights of "{full_name}" are damaged ({error}): delete {path}.'
+        ) from error
 
 
 def _weights_file(name: str, repository: str) -> str:
