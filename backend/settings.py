@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.learners.committee import Learner
+from backend.learners.tasks import Detector
 from strategies import strategy as parse_strategy
 from strategies.stopping import criterion as parse_criterion
 
@@ -91,6 +92,17 @@ class LoopSettings(BaseModel):
         description="Kind of committee: linear heads, an ensemble of small networks, or the dropout draws of one",
     )
     members: int = Field(8, ge=2, le=32, description="Learners in the committee")
+    detector: Detector = Field(
+        "one-stage", description="Kind of object detector: one-stage is faster, two-stage finds more"
+    )
+    backbone: str = Field(
+        "auto", description='Network beneath detectors and segmenters: "auto" or a timm model name'
+    )
+    images_looked_at: int = Field(
+        2_000,
+        ge=1,
+        description="Images of the pool, drawn at random, that a detector or segmenter looks at in a round",
+    )
     minimum_labels: int = Field(
         8, ge=2, description="Labels before a learner is trained; audit tasks are not counted"
     )

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -35,6 +35,7 @@ from backend.demo.label_studio import LabelStudioServer, free_port
 from backend.demo.project import CLASSES, LABEL_CONFIG, create_project
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import read_labeling_config
+from backend.learners.learner import EmbeddingLearner
 from backend.loop import learning
 from backend.loop.connection import connect
 from backend.loop.events import SECRET_HEADER
@@ -206,20 +207,18 @@ def bounds_of(deployment: Deployment, project_id: int, done: Round) -> dict[str,
         label_studio.delete_predictions(project_id, "bare")
 
     embedder = done.facts["embedder"]
-    training, _ = learning.labeled_sets(deployment, project_id, embedder, control)
-    committee = learning.committee_of(deployment, done)
+    training, _ = learning.labeled_sets(deployment, project_id, done.facts, control)
+    learner = cast("EmbeddingLearner", learning.learner_of(deployment, done, control))
     _, vectors = deployment.embeddings.read(project_id, embedder)
     return {
         "sync": (seconds_of(sync), "the same requests, bare", True),
         "fit": (
-            seconds_of(lambda: learning.fit(training, control, settings, 0)),
+            seconds_of(lambda: learning.fit(deployment, training, control, settings, 0)),
             "fitting the heads alone",
             False,
         ),
         "score": (
-            seconds_of(
-                lambda: (deployment.embeddings.read(project_id, embedder), committee.probabilities(vectors))
-            ),
+            seconds_of(lambda: (deployment.embeddings.read(project_id, embedder), learner.answers(vectors))),
             "one pass: reading the embeddings and the heads' product",
             False,
         ),

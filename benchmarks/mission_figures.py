@@ -30,12 +30,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from backend.learners.committee import Learner as CommitteeKind
 from backend.learners.embedding import SELF_SUPERVISED
 from backend.simulation.dataset import Dataset
 from backend.simulation.datasets import read_dataset
 from backend.simulation.embeddings import Embeddings, embed
 from backend.simulation.experiment import Experiment, Results, run
 from backend.simulation.hard_cases import HardCases, Images
+from backend.simulation.material import Material
 from backend.simulation.plots import COLOURS, INK
 from backend.simulation.replay import Protocol, Round
 from backend.simulation.run_files import append_round, read_rounds, run_path
@@ -109,12 +111,15 @@ def committees(dataset: Dataset, folder: Path, options: argparse.Namespace) -> l
     """Who is asked what is uncertain."""
     scenarios = [make_scenario(dataset, HardCases(), AUDIT_SHARE, seed) for seed in range(options.seeds)]
     embeddings = embedded(dataset, scenarios, folder)
-    usual = Protocol(dataset.classes, False, options.batch, options.budget, "ensemble", MEMBERS, AUDIT_SHARE)
+    usual = protocol_of(dataset, options.batch, options.budget, AUDIT_SHARE, learner="ensemble")
     ways = {
         RANDOM: (usual, RANDOM),
         "one network's softmax, entropy": (replace(usual, members=1), "entropy"),
         "MC dropout, entropy": (replace(usual, learner="dropout"), "entropy"),
         "deep ensemble, entropy": (usual, "entropy"),
+        "one network's softmax, margin": (replace(usual, members=1), "margin"),
+        "MC dropout, margin": (replace(usual, learner="dropout"), "margin"),
+        "deep ensemble, margin": (usual, "margin"),
         "MC dropout, BALD": (replace(usual, learner="dropout"), "bald"),
         "deep ensemble, BALD": (usual, "bald"),
     }
@@ -145,20 +150,19 @@ def scores_of(
     protocol: Protocol, scenario: Scenario, embeddings: Embeddings, rounds: Sequence[Round]
 ) -> list[float]:
     """Accuracy of the protocol's learner on what was labeled, round by round; its seed is no run's."""
-    vectors = embeddings.vectors()
-    rows, test = embeddings.rows(scenario.candidates), vectors[embeddings.rows(scenario.test)]
-    scores, picks = [], np.empty(0, np.int64)
+    material, scores, picks = Material(protocol, embeddings, None), [], np.empty(0, np.int64)
+    truth = material.targets(scenario.test)
     for done in rounds:
         picks = np.append(picks, done.picks)
-        targets = scenario.candidates.targets[picks]
-        learner = protocol.fit(vectors[rows[picks]], targets, seed=500 + 1000 * scenario.seed + done.number)
-        scores.append(protocol.measure(learner, test, scenario.test.targets).accuracy)
+        labeled = scenario.candidates.take(picks)
+        learner = protocol.fit(material, labeled, seed=500 + 1000 * scenario.seed + done.number)
+        scores.append(protocol.measure(material.answers(learner, scenario.test), truth).score)
     return scores
 
 
 def rare_class(dataset: Dataset, folder: Path, options: argparse.Namespace) -> list[Measured]:
     """Uncertainty, diversity and balance, alone and together, on a long-tailed pool."""
-    protocol = Protocol(dataset.classes, False, options.batch, options.budget, "linear", MEMBERS, AUDIT_SHARE)
+    protocol = protocol_of(dataset, options.batch, options.budget, AUDIT_SHARE)
     even = evened(dataset)
     scenarios = [
         # Of classes of one size the last one becomes the rarest: another one with each seed.
@@ -178,7 +182,10 @@ def rare_class(dataset: Dataset, folder: Path, options: argparse.Namespace) -> l
     balanced: dict[str, list[list[float]]] = {way: [] for way in ways}
     for way, spec in ways.items():
         for scenario, rare in zip(scenarios, rarest, strict=True):
-            by_round = [[r or 0.0 for r in done.recalls] for done in found.runs[spec, scenario.seed]]
+            by_round = [
+                [recall or 0.0 for recall in done.class_scores.values()]
+                for done in found.runs[spec, scenario.seed]
+            ]
             recalls[way].append([of_class[rare] for of_class in by_round])
             balanced[way].append([float(np.mean(of_class)) for of_class in by_round])
     labels = [r.labels for r in found.runs[RANDOM, 0]]
@@ -210,7 +217,7 @@ def domain_shift(dataset: Dataset, folder: Path, options: argparse.Namespace) ->
     """Labeled images of one domain, a pool with some of another, a learner that shall serve the other."""
     source_rounds = -(-SOURCE_LABELS // options.batch)
     budget = source_rounds * options.batch + options.budget
-    protocol = Protocol(dataset.classes, False, options.batch, budget, "linear", MEMBERS, SHIFT_AUDIT_SHARE)
+    protocol = protocol_of(dataset, options.batch, budget, SHIFT_AUDIT_SHARE)
     both = with_turned(dataset)
     scenarios, sources = [], []
     for seed in range(options.seeds):
@@ -277,7 +284,7 @@ def shifted(
             pool=0,
             score=0.0,
             log_loss=0.0,
-            recalls=[],
+            class_scores={},
             accuracy=None,
             interval=None,
             agreement=None,
@@ -287,6 +294,15 @@ def shifted(
         )
         for number, part in enumerate(parts, 1)
     ]
+
+
+def protocol_of(
+    dataset: Dataset, batch: int, budget: int, audit_share: float, learner: CommitteeKind = "linear"
+) -> Protocol:
+    """The same for all that is compared."""
+    return Protocol(
+        "classification", dataset.classes, False, batch, budget, audit_share, learner=learner, members=MEMBERS
+    )
 
 
 def embedded(dataset: Dataset, scenarios: Sequence[Scenario], folder: Path) -> Embeddings:

@@ -200,15 +200,16 @@ def _tell_rounds(deployment: Deployment, project_id: int, told: int, to: Console
 
 def _round_line(done: Round) -> str:
     facts = done.facts
-    measured = facts.get("measured")
-    accuracy = (
-        f"accuracy {measured['accuracy']:.0%} ({measured['interval'][0]:.0%} to {measured['interval'][1]:.0%}) "
-        f"on {measured['total']} audit tasks"
-        if measured
-        else f"cold start: {facts['cold_start']}"
-        if facts.get("cold_start")
-        else "no audit task labeled yet"
-    )
+    (of_control,) = facts["controls"].values()
+    if measured := of_control.get("measured"):
+        low, high = measured["interval"]
+        accuracy = (
+            f"accuracy {measured['score']:.0%} ({low:.0%} to {high:.0%}) on {measured['total']} audit tasks"
+        )
+    elif of_control["cold_start"]:
+        accuracy = f"cold start: {of_control['cold_start']}"
+    else:
+        accuracy = "no audit task labeled yet"
     return f"Round {done.number}: {facts['labels']} labels, {accuracy}; {sum(done.seconds.values()):.1f} s"
 
 

@@ -237,7 +237,7 @@ def _embed(
             loaders=LOADERS,
             failures=(MediaError,),
         ):
-            if batch.items:
+            if batch.outputs is not None:
                 ids += batch.items
                 vectors.append(batch.outputs)
             broken += [(task_id, reason) for task_id, reason in batch.broken if task_id not in later]
@@ -275,8 +275,14 @@ def _note(
                 .where(Task.project_id == project_id, Task.id == task_id, Task.source == sources[task_id])
                 .values(embedded=embedder)
             )
-        for task_id, reason in broken:
-            log.warning("project %d, task %d: %s", project_id, task_id, reason)
-            session.execute(
-                update(Task).where(Task.project_id == project_id, Task.id == task_id).values(broken=reason)
-            )
+    for task_id, reason in broken:
+        note_broken(deployment, project_id, task_id, reason)
+
+
+def note_broken(deployment: Deployment, project_id: int, task_id: int, reason: str) -> None:
+    """Leave the task out until somebody mends its image; `reason` tells people what is wrong with it."""
+    log.warning("project %d, task %d: %s", project_id, task_id, reason)
+    with deployment.database.write() as session:
+        session.execute(
+            update(Task).where(Task.project_id == project_id, Task.id == task_id).values(broken=reason)
+        )

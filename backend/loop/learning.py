@@ -1,60 +1,84 @@
-"""The steps fit, evaluate and score: the learner of a round and what it thinks of the pool."""
+"""The steps fit and evaluate: the labeled set, and the learner of a round."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 from sqlalchemy import func, select
 
 from backend.deployment import Deployment
-from backend.labelstudio.labeling_config import Control
-from backend.labelstudio.results import ChoiceTarget
-from backend.learners.committee import Committee, fit_committee, load_committee
-from backend.learners.evaluation import evaluate
+from backend.labelstudio.control import Control
+from backend.labelstudio.media import MediaError, MediaUnavailable
+from backend.learners.learner import Learner
+from backend.learners.tasks import Examples, fit_learner, is_usable, load_learner, read_stored_target
 from backend.loop.audit import random_order
 from backend.loop.embedding import learner_columns, selection_columns
 from backend.settings import LoopSettings
 from backend.store.tables import Round, Task
+from backend.targets import Target
 
 # Ground-truth annotations measure the model, but where a team marks all of its annotations so, most of them
 # must still train it.
 LARGEST_VALIDATION_SHARE = 1 / 3
+# Pixels of the shorter side with which images are loaded for training; learners work on less.
+TRAINING_SIDE = 640
+
+
+class BrokenExample(Exception):
+    """A labeled image that can no longer be read. The message says why."""
+
+    def __init__(self, task_id: int, reason: str) -> None:
+        super().__init__(reason)
+        self.task_id = task_id
 
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """Labeled tasks that have an embedding: ids (n,), embeddings, vote shares (n, classes) and metadata."""
+    """Tasks that have an embedding and an answer to one control: ids (n,), embeddings, answers and metadata."""
 
     task_ids: NDArray[np.int64]
+    sources: tuple[str, ...]
     embeddings: NDArray[np.float32]
     """(n, d), the learner's columns"""
     selection_embeddings: NDArray[np.float32]
     """(n, e), the strategy's columns; the same where no other embedding is set"""
-    targets: NDArray[np.float32]
+    targets: tuple[Target, ...]
     groups: tuple[dict[str, str], ...]
+
+    def __len__(self) -> int:
+        return len(self.task_ids)
 
 
 def labeled_sets(
     deployment: Deployment, project_id: int, facts: Mapping[str, Any], control: Control
 ) -> tuple[LabeledSet, LabeledSet]:
-    """The training set and the validation set (audit tasks and ground truth); they share no task.
+    """The training set and the validation set (audit tasks and ground truth) of a control; they share no task.
 
     facts: the round's, which name the embedder.
     """
     embedder = facts.get("embedder") or ""
     with deployment.database.read() as session:
         rows = session.execute(
-            select(Task.id, Task.target, Task.audit, Task.ground_truth, Task.groups)
-            .where(Task.project_id == project_id, Task.target.is_not(None), Task.embedded == embedder)
+            select(Task.id, Task.source, Task.target, Task.audit, Task.ground_truth, Task.groups)
+            .where(
+                Task.project_id == project_id,
+                Task.target.is_not(None),
+                Task.embedded == embedder,
+                Task.broken.is_(None),
+            )
             .order_by(Task.id)
         ).all()
     usable = []
     for row in rows:
-        target = _vector(ChoiceTarget.from_json(row.target), control)
-        if target is not None:
-            usable.append(_Labeled(row.id, target, row.audit, row.ground_truth, row.groups))
+        if (stored := row.target.get(control.name)) is not None:
+            target = read_stored_target(control, stored)
+            if is_usable(control, target):
+                usable.append(_Labeled(row.id, row.source, target, row.audit, row.ground_truth, row.groups))
     validation = {task.id for task in usable if task.audit}
     extra = [task.id for task in usable if task.ground_truth and not task.audit]
     room = max(0, int(LARGEST_VALIDATION_SHARE * len(usable)) - len(validation))
@@ -69,9 +93,10 @@ def labeled_sets(
         rows = vectors[[place[task.id] for task in stored]]
         return LabeledSet(
             np.array([task.id for task in stored], np.int64),
+            tuple(task.source for task in stored),
             rows[:, learner_columns(facts)],
             rows[:, selection_columns(facts)],
-            np.array([task.target for task in stored], np.float32).reshape(len(stored), len(control.classes)),
+            tuple(task.target for task in stored),
             tuple(task.groups for task in stored),
         )
 
@@ -83,50 +108,42 @@ def labeled_sets(
 
 class _Labeled(NamedTuple):
     id: int
-    target: NDArray[np.float32]
+    source: str
+    target: Target
     audit: bool
     ground_truth: bool
     groups: dict[str, str]
 
 
-def _vector(target: ChoiceTarget, control: Control) -> NDArray[np.float32] | None:
-    """Vote shares (classes,) in the config's order; None where all votes were for classes now gone."""
-    shares = np.array([target.votes.get(name, 0.0) for name in control.classes], np.float32)
-    if control.multiple:
-        return shares
-    return shares / shares.sum() if shares.sum() > 0 else None
+def fit(
+    deployment: Deployment, training: LabeledSet, control: Control, settings: LoopSettings, seed: int
+) -> Learner:
+    """Train the learner of a control.
 
+    Raises BrokenExample where a labeled image cannot be read, MediaUnavailable where it cannot be had for now.
+    """
 
-def fit(training: LabeledSet, control: Control, settings: LoopSettings, seed: int) -> Committee:
-    """Train the committee on the training set."""
-    return fit_committee(
-        settings.learner,
-        training.embeddings,
-        training.targets,
-        control.classes,
-        multi_label=control.multiple,
-        members=settings.members,
-        seed=seed,
-    )
+    def load(position: int) -> Image:
+        task_id = int(training.task_ids[position])
+        try:
+            return deployment.media.image(training.sources[position], task_id, at_least=TRAINING_SIDE)
+        except MediaError as error:
+            if error.temporary:
+                raise MediaUnavailable(str(error)) from None
+            raise BrokenExample(task_id, str(error)) from None
 
-
-def measure(committee: Committee, validation: LabeledSet) -> dict[str, Any] | None:
-    """Accuracy on the validation set, with its interval and counts; None where nothing is labeled there."""
-    if not len(validation.task_ids):
-        return None
-    probabilities = committee.probabilities(validation.embeddings).mean(axis=0)
-    return evaluate(
-        probabilities, validation.targets, committee.classes, multi_label=committee.multi_label
-    ).to_json()
+    return fit_learner(control, Examples(training.embeddings, load, training.targets), settings, seed)
 
 
 def disagreements(deployment: Deployment, project_id: int) -> list[int]:
     """Tasks on which the annotators do not agree."""
     with deployment.database.read() as session:
         rows = session.execute(
-            select(Task.id, Task.target).where(Task.project_id == project_id, Task.target.is_not(None))
+            select(Task.id, Task.agreement)
+            .where(Task.project_id == project_id, Task.target.is_not(None), Task.agreement < 1)
+            .order_by(Task.id)
         ).all()
-    return [row.id for row in rows if ChoiceTarget.from_json(row.target).agreement < 1]
+    return [row.id for row in rows]
 
 
 def labeled_count(deployment: Deployment, project_id: int) -> int:
@@ -136,6 +153,22 @@ def labeled_count(deployment: Deployment, project_id: int) -> int:
         return session.scalar(query) or 0
 
 
-def committee_of(deployment: Deployment, learned: Round) -> Committee:
-    """The learner that a round trained."""
-    return load_committee(deployment.model_folder(learned.project_id, learned.version))
+def learner_folder(deployment: Deployment, learned: Round, control: Control) -> Path:
+    """Where the learner of a control is kept."""
+    return deployment.model_folder(learned.project_id, learned.version) / quote(control.name, safe="")
+
+
+def learner_of(deployment: Deployment, learned: Round, control: Control) -> Learner:
+    """The learner that a round trained for a control. Raises FileNotFoundError and `weights.DamagedWeights`."""
+    return load_learner(control.task, learner_folder(deployment, learned, control))
+
+
+def was_trained(learned: Round, control: Control) -> bool:
+    """Whether a round trained a learner for a control."""
+    return bool(control_facts(learned, control).get("trained"))
+
+
+def control_facts(learned: Round, control: Control) -> Mapping[str, Any]:
+    """What a round notes of one control."""
+    facts: Mapping[str, Any] = learned.facts.get("controls", {}).get(control.name, {})
+    return facts

@@ -1,7 +1,6 @@
 """Predictions: of queued tasks for publishing, and of any task on request from Label Studio."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,28 +11,31 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from backend.deployment import Deployment
-from backend.engine.local import map_images
-from backend.labelstudio.labeling_config import Control, LabelingConfig, read_labeling_config
-from backend.labelstudio.media import MediaError, MediaUnavailable
-from backend.labelstudio.results import choices_result
-from backend.learners.committee import Committee, load_committee
-from backend.loop.embedding import LOADERS, embedder_of, learner_columns
+from backend.labelstudio.control import Control
+from backend.labelstudio.labeling_config import LabelingConfig, read_labeling_config
+from backend.labelstudio.results import write_result
+from backend.learners.learner import Answers, Learner
+from backend.learners.tasks import load_learner
+from backend.loop.answering import answers_about, answers_about_images
+from backend.loop.learning import learner_folder, was_trained
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings
 from backend.store.tables import Project, QueueEntry, Round
-
-log = logging.getLogger(__name__)
+from backend.targets import VisionTask
 
 QUEUE_STEP = 2.0**-21  # exact in binary, so that ranks up to 2**20 give distinct scores below 0.5
 NO_MODEL_VERSION = "active-learning"  # before the first round is published
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What the committee thinks of one task."""
+class Shown:
+    """What the learners think of one task, as Label Studio shows it."""
 
     result: list[dict[str, Any]]  # in Label Studio's format
-    confidence: float  # in [0, 1]
+    confidence: float  # in [0, 1], of the least sure learner
+
+
+NOTHING = Shown([], 0.0)
 
 
 def queue_score(rank: int) -> float:
@@ -46,40 +48,49 @@ def request_score(confidence: float) -> float:
     return 0.5 + 0.5 * confidence
 
 
-def predict_embedded(
+def predict_stored(
+    deployment: Deployment, learned: Round, config: LabelingConfig, task_ids: Sequence[int]
+) -> dict[int, Shown]:
+    """Predictions of tasks of the store, as far as they are embedded or their images can be read."""
+
+    def ask(control: Control, learner: Learner) -> tuple[NDArray[np.int64], Answers | None]:
+        return answers_about(deployment, learned, control, learner, task_ids)
+
+    return _predict(deployment, learned, config, ask)
+
+
+def predict_images(
+    deployment: Deployment, learned: Round, config: LabelingConfig, sources: Mapping[int, str]
+) -> dict[int, Shown]:
+    """Predictions of tasks whose images must be fetched, and embedded where a learner wants embeddings."""
+
+    def ask(control: Control, learner: Learner) -> tuple[NDArray[np.int64], Answers | None]:
+        return answers_about_images(deployment, learned, control, learner, sources)
+
+    return _predict(deployment, learned, config, ask)
+
+
+def _predict(
     deployment: Deployment,
     learned: Round,
-    committee: Committee,
-    control: Control,
-    task_ids: NDArray[np.int64],
-) -> dict[int, Prediction]:
-    """Predictions of the given tasks, as far as their embeddings are stored."""
-    ids, vectors = deployment.embeddings.read(
-        learned.project_id, learned.facts["embedder"], task_ids.tolist()
-    )
-    if not len(ids):
-        return {}
-    vectors = vectors[:, learner_columns(learned.facts)]
-    return dict(zip(ids.tolist(), predict(committee, control, vectors), strict=True))
-
-
-def predict(committee: Committee, control: Control, embeddings: NDArray[np.float32]) -> list[Prediction]:
-    """Predictions from embeddings (n, d): the mean of the committee, limited to the config's classes."""
-    predictions = []
-    for row in committee.probabilities(embeddings).mean(axis=0):
-        shares = {
-            name: float(p) for name, p in zip(committee.classes, row, strict=True) if name in control.classes
-        }
-        if control.multiple:
-            chosen = [name for name, p in shares.items() if p >= 0.5]
-            confidence = min((max(p, 1 - p) for p in shares.values()), default=0.0)
-        else:
-            best = max(shares, key=lambda name: shares[name], default=None)
-            chosen = [best] if best is not None else []
-            confidence = shares[best] if best is not None else 0.0
-        result = choices_result(control, chosen, min(1.0, confidence)) if chosen else []
-        predictions.append(Prediction(result, min(1.0, confidence)))
-    return predictions
+    config: LabelingConfig,
+    ask: Callable[[Control, Learner], tuple[NDArray[np.int64], Answers | None]],
+) -> dict[int, Shown]:
+    """The results of all controls together."""
+    shown: dict[int, Shown] = {}
+    for control in config.controls:
+        if not was_trained(learned, control):
+            continue
+        ids, answers = ask(control, _learner(deployment, learned, control))
+        for position, task_id in enumerate(ids.tolist()):
+            assert answers is not None
+            prediction = answers.prediction(position)
+            before = shown.get(task_id)
+            shown[task_id] = Shown(
+                (before.result if before else []) + write_result(control, prediction),
+                min(prediction.confidence, before.confidence if before else 1.0),
+            )
+    return shown
 
 
 def answer(
@@ -88,14 +99,14 @@ def answer(
     """One prediction for each task that Label Studio asks about, in its order; never fails for one image."""
     learned = served_round(deployment, project_id)
     version = learned.version if learned else NO_MODEL_VERSION
-    predictions: dict[int, Prediction] = {}
+    predictions: dict[int, Shown] = {}
     ranks: dict[int, int] = {}
     if learned is not None:
         ranks = _published_ranks(deployment, learned, [task["id"] for task in tasks])
         predictions = _predictions(deployment, learned, label_config, tasks)
     answers = []
     for task in tasks:
-        prediction = predictions.get(task["id"], Prediction([], 0.0))
+        prediction = predictions.get(task["id"], NOTHING)
         rank = ranks.get(task["id"])
         score = request_score(prediction.confidence) if rank is None else queue_score(rank)
         answers.append({"result": prediction.result, "score": score, "model_version": version})
@@ -104,47 +115,14 @@ def answer(
 
 def _predictions(
     deployment: Deployment, learned: Round, label_config: str, tasks: Sequence[Mapping[str, Any]]
-) -> dict[int, Prediction]:
+) -> dict[int, Shown]:
     config = read_labeling_config(label_config)
-    control = config.controls[0]
     with deployment.database.read() as session:
         project = session.get_one(Project, learned.project_id)
-    settings = LoopSettings.resolve(control.settings, project.extra_params)
-    if not learned.trained or not settings.preannotate:
+    if not learned.trained or not LoopSettings.resolve(config.settings, project.extra_params).preannotate:
         return {}
-    committee = _committee(deployment.model_folder(learned.project_id, learned.version))
-    ids = np.array([task["id"] for task in tasks], np.int64)
-    predictions = predict_embedded(deployment, learned, committee, control, ids)
-    others = [task for task in tasks if task["id"] not in predictions]
-    if others:
-        predictions |= _predict_images(deployment, learned, committee, control, others)
-    return predictions
-
-
-def _predict_images(
-    deployment: Deployment,
-    learned: Round,
-    committee: Committee,
-    control: Control,
-    tasks: Sequence[Mapping[str, Any]],
-) -> dict[int, Prediction]:
-    """Predictions of tasks whose images must be fetched and embedded first."""
-    embedder = embedder_of(deployment, learned)
-    sources = {task["id"]: LabelingConfig((control,)).image_source(task["data"]) or "" for task in tasks}
-    predictions: dict[int, Prediction] = {}
-    for batch in map_images(
-        sources,
-        lambda task_id: deployment.media.image(sources[task_id], task_id, at_least=embedder.size),
-        embedder.embed,
-        loaders=LOADERS,
-        failures=(MediaError, MediaUnavailable),
-    ):
-        if batch.items:
-            vectors = batch.outputs[:, learner_columns(learned.facts)]
-            predictions |= dict(zip(batch.items, predict(committee, control, vectors), strict=True))
-        for task_id, reason in batch.broken:
-            log.warning("project %d, task %d: no prediction: %s", learned.project_id, task_id, reason)
-    return predictions
+    sources = {task["id"]: config.image_source(task["data"]) or "" for task in tasks}
+    return predict_images(deployment, learned, config, sources)
 
 
 def _published_ranks(deployment: Deployment, learned: Round, task_ids: Sequence[int]) -> dict[int, int]:
@@ -161,7 +139,11 @@ def _published_ranks(deployment: Deployment, learned: Round, task_ids: Sequence[
     return ranks
 
 
-@lru_cache(maxsize=32)
-def _committee(folder: Path) -> Committee:
+def _learner(deployment: Deployment, learned: Round, control: Control) -> Learner:
     """A learner, loaded once in a process; a version that is served is not trained again."""
-    return load_committee(folder)
+    return _loaded(control.task, learner_folder(deployment, learned, control))
+
+
+@lru_cache(maxsize=32)
+def _loaded(task: VisionTask, folder: Path) -> Learner:
+    return load_learner(task, folder)

@@ -9,15 +9,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from sqlalchemy import ColumnElement, delete, func, select, update
 
 from backend.deployment import Deployment
 from backend.labelstudio.client import PredictionsRefused
-from backend.labelstudio.labeling_config import Control, read_labeling_config
-from backend.learners.committee import Committee
-from backend.loop.learning import committee_of
-from backend.loop.prediction import predict_embedded, queue_score
+from backend.labelstudio.labeling_config import read_labeling_config
+from backend.loop.prediction import NOTHING, Shown, predict_stored, queue_score
 from backend.settings import LoopSettings
 from backend.store.leases import HeldLease, lease
 from backend.store.tables import Project, ProjectState, QueueEntry, Round, Task, now
@@ -211,25 +208,16 @@ def _predictions(
     deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]
 ) -> list[dict[str, Any]]:
     """The predictions of queue entries as Label Studio's import takes them."""
-    control = read_labeling_config(project.label_config).controls[0]
-    results = _results(deployment, project, current, control, [entry.task_id for entry in entries])
+    config = read_labeling_config(project.label_config)
+    shown: dict[int, Shown] = {}
+    if current.trained and LoopSettings.resolve(config.settings, project.extra_params).preannotate:
+        shown = predict_stored(deployment, current, config, [entry.task_id for entry in entries])
     return [
         {
             "task": entry.task_id,
-            "result": results.get(entry.task_id, []),
+            "result": shown.get(entry.task_id, NOTHING).result,
             "score": queue_score(entry.rank),
             "model_version": current.version,
         }
         for entry in entries
     ]
-
-
-def _results(
-    deployment: Deployment, project: Project, current: Round, control: Control, task_ids: Sequence[int]
-) -> dict[int, list[dict[str, Any]]]:
-    settings = LoopSettings.resolve(control.settings, project.extra_params)
-    if not current.trained or not settings.preannotate:
-        return {}
-    committee: Committee = committee_of(deployment, current)
-    predicted = predict_embedded(deployment, current, committee, control, np.array(task_ids, np.int64))
-    return {task_id: prediction.result for task_id, prediction in predicted.items()}

@@ -20,7 +20,8 @@ from backend.labelstudio.media import MediaUnavailable
 from backend.learners.embedding import BackboneUnavailable
 from backend.loop.embedding import forget_embeddings
 from backend.loop.publishing import ImportedTwice, PublishingElsewhere
-from backend.loop.steps import STEPS, RoundRun
+from backend.loop.round_run import RoundRun
+from backend.loop.steps import STEPS
 from backend.settings import InvalidSettings
 from backend.store.embeddings import DamagedEmbeddings
 from backend.store.leases import HeldLease, LeaseLost

@@ -2,27 +2,31 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import delete, insert, select
 
 from backend.deployment import Deployment
-from backend.labelstudio.labeling_config import Control
-from backend.learners.committee import Committee
+from backend.labelstudio.control import Control
+from backend.learners.learner import Answers, Learner
+from backend.learners.tasks import class_shares, known_classes
 from backend.loop.audit import interleave, random_order
 from backend.loop.embedding import learner_columns, selection_columns
+from backend.loop.evaluation import validated
 from backend.loop.learning import LabeledSet
-from backend.loop.pool import check_available, make_pool
+from backend.loop.pool import Labeled, check_available, make_pool
 from backend.settings import InvalidSettings, LoopSettings
 from backend.store.tables import QueueEntry, Round, Task
-from strategies import MissingNeed, Need, Ranking, strategy
+from strategies import MissingNeed, Need, strategy
 
 log = logging.getLogger(__name__)
 
 QUEUE_WINDOWS = 5  # how many windows a ranking holds: one is published, and topped up from the others
 AUDIT_REASON = "random sample: it measures the model without bias"
+NOT_RANKED_REASON = "drawn at random: the model has not looked at it in this round"
 NOT_EMBEDDED_REASON = "its image has not been embedded yet"
 SKIPPED_REASON = "an annotator skipped it"
 UNKNOWN = "unknown"  # the value of a metadata field that an image lacks
@@ -75,51 +79,86 @@ def unlabeled_pool(deployment: Deployment, project_id: int, embedder: str | None
     return UnlabeledPool(**ordered)
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A task of a ranking, with its acquisition score and the reason why it was chosen."""
+
+    task_id: int
+    score: float
+    reason: str
+
+
 def rank_candidates(
     deployment: Deployment,
     current: Round,
     control: Control,
-    pool: UnlabeledPool,
+    task_ids: NDArray[np.int64],
     labeled: tuple[LabeledSet, LabeledSet],
-    committee: Committee | None,
+    learner: Learner | None,
+    answers: Answers | None,
     settings: LoopSettings,
     size: int,
-) -> tuple[NDArray[np.int64], Ranking]:
-    """Rank the candidates by the project's strategy.
+) -> list[Ranked]:
+    """Rank candidates for what one control asks, by its strategy.
 
-    labeled: training set and validation set.
+    task_ids: the candidates; one without a stored embedding is left out. labeled: training set and validation set.
+    learner: None in cold start. answers: the learner's about the candidates.
 
-    Returns the task ids (n,) that were ranked, and the ranking as positions in them. Raises InvalidSettings for a
-    strategy that needs what the project's images do not have.
+    Raises InvalidSettings for a strategy that needs what the project's images do not have.
     """
-    name = "strategy" if committee else "cold_start_strategy"
+    name = "strategy" if learner else "cold_start_strategy"
     chosen = strategy(getattr(settings, name))
-    stored, vectors = deployment.embeddings.read(current.project_id, current.facts["embedder"])
-    is_candidate = np.isin(stored, pool.candidates)
-    ids, vectors = stored[is_candidate], vectors[is_candidate]
-    training, validation = labeled
-    groups = _groups(deployment, current.project_id, ids) if Need.GROUPS in chosen.needs else []
-    labeled_groups = [*training.groups, *validation.groups]
-    fields = sorted({name for values in (*groups, *labeled_groups) for name in values})
-    made = make_pool(
-        chosen.needs,
-        committee=committee,
-        classes=control.classes,
-        multi_label=control.multiple,
-        embeddings=vectors[:, selection_columns(current.facts)],
-        features=vectors[:, learner_columns(current.facts)],
-        labeled_embeddings=np.concatenate([training.selection_embeddings, validation.selection_embeddings]),
-        labeled_targets=np.concatenate([training.targets, validation.targets]),
-        validation_features=validation.embeddings,
-        validation_targets=validation.targets,
-        groups=_columns(groups, fields),
-        labeled_groups=_columns(labeled_groups, fields),
+    found, vectors = deployment.embeddings.read(
+        current.project_id, current.facts["embedder"], task_ids.tolist()
     )
+    if answers is not None:
+        answers = answers.take(np.flatnonzero(np.isin(task_ids, found)))
+    task_ids = found
+    training, validation = labeled
+    classes = learner.classes if learner else known_classes(control, training.targets)
+    groups = _groups(deployment, current.project_id, task_ids) if Need.GROUPS in chosen.needs else []
+    labeled_groups = [*training.groups, *validation.groups]
+    fields = sorted({field for values in (*groups, *labeled_groups) for field in values})
     try:
-        check_available(chosen)
-        return ids, chosen.rank(made, size, batch_size=settings.labels_per_round, seed=current.number)
+        check_available(chosen, control.task)
+        made = make_pool(
+            chosen,
+            task=control.task,
+            classes=classes,
+            multiple=control.multiple,
+            embeddings=vectors[:, selection_columns(current.facts)],
+            features=vectors[:, learner_columns(current.facts)],
+            groups=_columns(groups, fields),
+            labeled=Labeled(
+                np.concatenate([training.selection_embeddings, validation.selection_embeddings]),
+                class_shares([*training.targets, *validation.targets], classes),
+                _columns(labeled_groups, fields),
+            ),
+            answers=answers,
+            validation=lambda: validated(learner, control, validation.embeddings, validation.targets),
+        )
+        ranking = chosen.rank(made, size, batch_size=settings.labels_per_round, seed=current.number)
     except MissingNeed as error:
         raise InvalidSettings(f"setting {name!r}: {error}") from error
+    return [
+        Ranked(int(task_ids[position]), float(score), reason)
+        for position, score, reason in zip(ranking.indices, ranking.scores, ranking.reasons, strict=True)
+    ]
+
+
+def merge(rankings: Mapping[str, Sequence[Ranked]], size: int) -> list[Ranked]:
+    """One ranking of those of several controls: they choose in turn, and reasons say which of them it was.
+
+    Taking turns needs no common scale for the scores of different tasks.
+    """
+    if len(rankings) == 1:
+        return list(*rankings.values())[:size]
+    merged: dict[int, Ranked] = {}
+    for turn in zip_longest(*rankings.values()):
+        for name, ranked in zip(rankings, turn, strict=True):
+            if ranked is not None and ranked.task_id not in merged:
+                merged[ranked.task_id] = replace(ranked, reason=f"{name}: {ranked.reason}")
+    return list(merged.values())[:size]
 
 
 def _groups(deployment: Deployment, project_id: int, ids: NDArray[np.int64]) -> list[dict[str, str]]:
@@ -139,7 +178,7 @@ def write_queue(
     deployment: Deployment,
     current: Round,
     pool: UnlabeledPool,
-    ranked: tuple[NDArray[np.int64], Ranking] | None,
+    ranking: Sequence[Ranked],
     share: float,
     size: int,
 ) -> int:
@@ -148,18 +187,14 @@ def write_queue(
     The ranking with the audit tasks woven in comes first; then, so that the queue never runs dry before
     the pool does, the tasks that could not be ranked.
     """
-    scores: dict[int, tuple[float | None, str]] = {}
-    if ranked:
-        ids, ranking = ranked
-        scores = {
-            int(ids[position]): (float(score), reason)
-            for position, score, reason in zip(ranking.indices, ranking.scores, ranking.reasons, strict=True)
-        }
+    ranked = {one.task_id: one for one in ranking}
     order: list[tuple[int, float | None, str]] = []
-    for task_id, is_audit in interleave(list(scores), pool.audit[:size].tolist(), share):
-        score, reason = (None, AUDIT_REASON) if is_audit else scores[task_id]
+    for task_id, is_audit in interleave(list(ranked), pool.audit[:size].tolist(), share):
+        chosen = ranked.get(task_id)
+        score, reason = (None, AUDIT_REASON) if is_audit or chosen is None else (chosen.score, chosen.reason)
         order.append((task_id, score, reason))
     for part, reason in (
+        (pool.candidates[~np.isin(pool.candidates, list(ranked))], NOT_RANKED_REASON),
         (pool.not_embedded, NOT_EMBEDDED_REASON),
         (pool.skipped, SKIPPED_REASON),
         (pool.broken, BROKEN_REASON),

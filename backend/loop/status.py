@@ -76,21 +76,11 @@ def _activity(deployment: Deployment, project: Project, latest: Round | None, se
 
 def _learned(deployment: Deployment, served: Round) -> list[str]:
     facts = served.facts
-    if not served.trained:
-        learned = (
-            f"Cold start: {facts.get('cold_start')}. Until then the queue is ordered by the images alone."
-        )
-    else:
-        learned = f"The model was trained on {_count(facts['training'], 'label')}."
-        if measured := facts.get("measured"):
-            low, high = measured["interval"]
-            learned += (
-                f" Its accuracy is {measured['accuracy']:.1%} ({low:.1%} to {high:.1%}) "
-                f"on {_count(measured['total'], 'task')} kept for measuring."
-            )
-        else:
-            learned += " No task that measures it (audit or ground truth) is labeled yet: accuracy unknown."
-    sentences = [learned]
+    controls = facts.get("controls", {})
+    sentences = []
+    for name, of_control in controls.items():
+        which = f"{name}: " if len(controls) > 1 else ""
+        sentences.append(which + _learned_of(of_control))
     if facts.get("stop"):
         sentences.append(f"You may stop: {facts['stop']}.")
     if disagreements := facts.get("disagreements"):
@@ -104,6 +94,24 @@ def _learned(deployment: Deployment, served: Round) -> list[str]:
         if left:
             sentences.append(f"{left} of {to_embed} images are still to be embedded in the background.")
     return sentences
+
+
+def _learned_of(facts: Mapping[str, Any]) -> str:
+    """What there is to say of the learner of one control."""
+    if not facts["trained"]:
+        return f"Cold start: {facts['cold_start']}. Until then the queue is ordered by the images alone."
+    learned = f"The model was trained on {_count(facts['training'], 'label')}."
+    measured = facts.get("measured")
+    if not measured:
+        return (
+            learned
+            + " No task that measures it (audit or ground truth) is labeled yet: how good it is, is unknown."
+        )
+    low, high = measured["interval"]
+    return (
+        f"{learned} Its {measured['metric']} is {measured['score']:.1%} ({low:.1%} to {high:.1%}) "
+        f"on {_count(measured['total'], 'task')} kept for measuring."
+    )
 
 
 def _queue(deployment: Deployment, served: Round) -> list[str]:
@@ -120,7 +128,7 @@ def _queue(deployment: Deployment, served: Round) -> list[str]:
         ).all()
     sentence = (
         f"Label Studio serves {served.version}: {_count(waiting, 'task')} in the window, {reserve} in reserve, "
-        f"ranked by {_strategy(served.facts.get('strategy'))}."
+        f"ranked by {_strategies(served)}."
     )
     return [sentence] + [f"Next: task #{entry.task_id}, {entry.reason}." for entry in entries]
 
@@ -171,6 +179,12 @@ def _broken(deployment: Deployment, project_id: int) -> list[str]:
     return [f"{_count(count, 'image')} cannot be used. {mend}, then press Start training."] + [
         f"Task #{task_id}: {reason}" for task_id, reason in first
     ]
+
+
+def _strategies(served: Round) -> str:
+    """The strategies of all controls, each once."""
+    specs = [_strategy(facts["strategy"]) for facts in served.facts.get("controls", {}).values()]
+    return ", ".join(dict.fromkeys(specs))
 
 
 def _strategy(spec: Any) -> str:

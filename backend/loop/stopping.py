@@ -1,6 +1,6 @@
 """The step decide: whether to recommend that labeling stops, and on what evidence."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,20 +8,25 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from backend.deployment import Deployment
-from backend.learners.committee import Committee
+from backend.labelstudio.control import Control
+from backend.learners.learner import Answers, Learner
+from backend.learners.tasks import LOOKS_AT_PIXELS
 from backend.learners.weights import DamagedWeights
-from backend.loop.embedding import learner_columns
-from backend.loop.learning import committee_of
+from backend.loop.answering import answers_about
+from backend.loop.learning import control_facts, learner_of, was_trained
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings
 from backend.store.tables import Round
 from strategies.stopping import Progress, agreement, criterion, residual_uncertainty
 
 POOL_SAMPLE = 2_000  # images of the pool on which successive models are compared
+PIXEL_SAMPLE = 200  # where the learner has to look at them
 
 
-def recommend_stop(deployment: Deployment, current: Round, settings: LoopSettings) -> str | None:
-    """A clause that recommends to stop, with its evidence; None: go on."""
+def recommend_stop(
+    deployment: Deployment, current: Round, controls: Sequence[Control], settings: LoopSettings
+) -> str | None:
+    """A clause that recommends to stop, with its evidence; None: go on, as long as any control gains by it."""
     with deployment.database.read() as session:
         earlier = session.scalars(
             select(Round)
@@ -33,16 +38,24 @@ def recommend_stop(deployment: Deployment, current: Round, settings: LoopSetting
             )
             .order_by(Round.number)
         ).all()
-    return criterion(settings.stopping).evidence([progress(row.facts) for row in (*earlier, current)])
+    found: dict[str, None] = {}
+    for control in controls:
+        history = [progress(row, control) for row in (*earlier, current)]
+        evidence = criterion(settings.stopping).evidence(history)
+        if evidence is None:
+            return None
+        found[evidence] = None
+    return "; ".join(found) or None
 
 
-def progress(facts: Mapping[str, Any]) -> Progress:
-    """What a round's facts tell of how labeling stands."""
+def progress(row: Round, control: Control) -> Progress:
+    """What a round's facts tell of how labeling stands, as far as one control goes."""
+    facts = control_facts(row, control)
     measured = facts.get("measured")
     return Progress(
-        labels=facts.get("labels", 0),
-        pool=facts.get("pool", 0),
-        accuracy=measured and measured["accuracy"],
+        labels=row.facts.get("labels", 0),
+        pool=row.facts.get("pool", 0),
+        accuracy=measured and measured["score"],
         interval=measured and tuple(measured["interval"]),
         agreement=facts.get("agreement"),
         uncertainty=facts.get("uncertainty"),
@@ -50,41 +63,54 @@ def progress(facts: Mapping[str, Any]) -> Progress:
 
 
 def compare_on_pool(
-    deployment: Deployment, current: Round, committee: Committee | None, candidates: NDArray[np.int64]
+    deployment: Deployment,
+    current: Round,
+    control: Control,
+    learner: Learner | None,
+    task_ids: NDArray[np.int64],
+    answers: Answers | None,
 ) -> dict[str, float | None]:
-    """How much a round's predictions agree with those of the round before, and how unsure they are.
+    """How much a round's answers agree with those of the round before, and how unsure they are.
 
-    candidates: task ids in random order, of which the first are looked at.
+    task_ids: candidates in random order, of which the first are looked at. answers: about them, where there are any.
     """
-    sample = candidates[:POOL_SAMPLE]
-    if committee is None or not len(sample):
-        return {"agreement": None, "uncertainty": None}
-    _, vectors = deployment.embeddings.read(current.project_id, current.facts["embedder"], sample.tolist())
-    vectors = vectors[:, learner_columns(current.facts)]
-    probabilities = committee.probabilities(vectors).mean(axis=0, dtype=np.float64)
-    before = _committee_before(deployment, current)
+    nothing = {"agreement": None, "uncertainty": None}
+    if learner is None:
+        return nothing
+    sample = task_ids[: PIXEL_SAMPLE if control.task in LOOKS_AT_PIXELS else POOL_SAMPLE]
+    if answers is None:
+        sample, answers = answers_about(deployment, current, control, learner, sample)
+    if answers is None or not len(sample):
+        return nothing
+    answers = answers.take(np.arange(len(sample)))
+    probabilities, several = _probabilities(answers), control.multiple or control.task in LOOKS_AT_PIXELS
     kappa = None
-    if before is not None and before.classes == committee.classes:
-        earlier = before.probabilities(vectors).mean(axis=0)
-        kappa = agreement(_decided(probabilities, committee), _decided(earlier, committee))
-    return {
-        "agreement": kappa,
-        "uncertainty": residual_uncertainty(probabilities, multi_label=committee.multi_label),
-    }
+    before = _learner_before(deployment, current, control)
+    if before is not None and before.classes == learner.classes:
+        found, earlier = answers_about(deployment, current, control, before, sample)
+        if earlier is not None and len(found) == len(sample):  # all could be read again
+            kappa = agreement(_decided(probabilities, several), _decided(_probabilities(earlier), several))
+    return {"agreement": kappa, "uncertainty": residual_uncertainty(probabilities, multi_label=several)}
 
 
-def _committee_before(deployment: Deployment, current: Round) -> Committee | None:
+def _probabilities(answers: Answers) -> NDArray[np.float64]:
+    """(images, classes), the mean of the committee."""
+    mean: NDArray[np.float64] = answers.pool_fields()["committee"].mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def _learner_before(deployment: Deployment, current: Round, control: Control) -> Learner | None:
     """The learner of the round that is served, where it was trained on the same embeddings and is still there."""
     served = served_round(deployment, current.project_id)
-    if served is None or not served.trained or served.id == current.id:
+    if served is None or served.id == current.id or not was_trained(served, control):
         return None
     if any(served.facts.get(name) != current.facts.get(name) for name in ("embedder", "learner_dimensions")):
         return None
     try:
-        return committee_of(deployment, served)
+        return learner_of(deployment, served, control)
     except (FileNotFoundError, DamagedWeights):
         return None
 
 
-def _decided(probabilities: NDArray[Any], committee: Committee) -> NDArray[Any]:
-    return probabilities >= 0.5 if committee.multi_label else probabilities.argmax(axis=1)
+def _decided(probabilities: NDArray[Any], several: bool) -> NDArray[Any]:
+    return probabilities >= 0.5 if several else probabilities.argmax(axis=1)

@@ -121,14 +121,19 @@ def _store_tasks(
 
 
 def _row(project_id: int, config: LabelingConfig, task: RemoteTask) -> dict[str, Any]:
-    target = read_target(task.annotations, config.controls[0])
+    targets = {
+        control.name: target
+        for control in config.controls
+        if (target := read_target(task.annotations, control)) is not None
+    }
     source = config.image_source(task.data)
     return {
         "project_id": project_id,
         "id": task.id,
         "source": source or "",
         "labeled": task.is_labeled,
-        "target": target.to_json() if target else None,
+        "target": {name: target.to_json() for name, target in targets.items()} or None,
+        "agreement": min((target.agreement for target in targets.values()), default=1.0),
         "ground_truth": is_ground_truth(task.annotations),
         "skips": len({a.get("completed_by") for a in task.annotations if a.get("was_cancelled")}),
         "touched": False,

@@ -12,7 +12,9 @@ from rich.console import Console
 
 from backend.failures import fail, failures
 from backend.learners.committee import Learner
+from backend.learners.tasks import Detector
 from backend.settings import LoopSettings
+from backend.targets import VisionTask
 
 _DEFAULTS = LoopSettings()
 _STOPPING = "{target_accuracy: 0.9},plateau,stable_predictions,low_uncertainty"
@@ -28,6 +30,7 @@ def simulate(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results. The same command again resumes there.")],
+    task: Annotated[VisionTask, typer.Option(help="What is asked of the images.")] = "classification",
     strategies: Annotated[
         str,
         typer.Option(help="What to compare with random: specs, separated by commas outside of braces."),
@@ -56,6 +59,8 @@ def simulate(
     redundancy: Annotated[int, typer.Option(help="Hard case: each image is so many times in the pool.")] = 1,
     learner: Annotated[Learner, typer.Option(help="As the setting.")] = _DEFAULTS.learner,
     members: Annotated[int, typer.Option(min=2, help="Learners in the committee.")] = _DEFAULTS.members,
+    detector: Annotated[Detector, typer.Option(help="As the setting.")] = _DEFAULTS.detector,
+    backbone: Annotated[str, typer.Option(help="As the setting.")] = _DEFAULTS.backbone,
     limit: Annotated[int | None, typer.Option(min=1, help="Use so many images of the dataset only.")] = None,
 ) -> None:
     """Replay labeling on a labeled dataset: what would each strategy have saved against random order?"""
@@ -68,6 +73,7 @@ def simulate(
         try:
             request = Request(
                 source=dataset,
+                task=task,
                 strategies=tuple(dict.fromkeys(("random", *split_specs(strategies)))),
                 batch=batch,
                 budget=budget,
@@ -79,6 +85,8 @@ def simulate(
                 hard_cases=HardCases(imbalance, duplicates, redundancy, label_noise),
                 learner=learner,
                 members=members,
+                detector=detector,
+                backbone=backbone,
                 limit=limit,
                 command=shlex.join(["active-learning", *sys.argv[1:]]),
             )

@@ -85,12 +85,12 @@ def _embed_rest(
     def load(row: int) -> Image.Image:
         variant, position = divmod(int(keys[row]), len(dataset))
         image = dataset.load(position)
-        return near_duplicate(image, position, variant) if variant else image
+        return near_duplicate(image, position, variant, dataset.task) if variant else image
 
     on_progress(state["done"], len(keys))
     rest = range(state["done"], len(keys))
     for batch in map_images(rest, load, embedder.embed, batch_size=BATCH, failures=(ValueError,)):
-        if batch.items:
+        if batch.outputs is not None:
             vectors[batch.items] = batch.outputs
         for row, reason in batch.broken:
             state["broken"][str(int(keys[row]) % len(dataset))] = reason

@@ -5,11 +5,14 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
+from backend.learners.tasks import LOOKS_AT_PIXELS
+from backend.simulation.datasets import read_dataset
 from backend.simulation.embeddings import Embeddings
+from backend.simulation.material import Material
 from backend.simulation.processes import end_with_parent, left_alone_by_ctrl_c, one_thread_each
 from backend.simulation.replay import Protocol, Replay, Round, full_data_score
 from backend.simulation.run_files import append_round, read_rounds, run_path
@@ -21,11 +24,19 @@ MOST_PROCESSES = 8
 
 
 @dataclass(frozen=True)
+class Source:
+    """What `read_dataset` is to read, in each process anew."""
+
+    name: str
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
 class Experiment:
     """What is run.
 
     folder: where the runs are kept. scenarios: one for each seed. strategies: specs. cold_start: the spec of what
-    labels for strategies that need a learner until there is one.
+    labels for strategies that need a learner until there is one. source: of learners that look at the images.
     """
 
     folder: Path
@@ -34,6 +45,7 @@ class Experiment:
     protocol: Protocol
     strategies: tuple[str, ...]
     cold_start: str
+    source: Source | None = None
 
     @property
     def steps(self) -> int:
@@ -111,14 +123,7 @@ def _run_in_processes(experiment: Experiment, jobs: Sequence[_Job], on_step: Cal
     context.set_forkserver_preload([__name__])
     steps: SimpleQueue[None] = context.SimpleQueue()
     processes = min(len(jobs), len(os.sched_getaffinity(0)), MOST_PROCESSES)
-    shared = Experiment(
-        experiment.folder,
-        (),
-        experiment.embeddings,
-        experiment.protocol,
-        experiment.strategies,
-        experiment.cold_start,
-    )
+    shared = replace(experiment, scenarios=())
     executor = ProcessPoolExecutor(processes, context, _start_worker, (shared, steps))
     try:
         with one_thread_each(), left_alone_by_ctrl_c():
@@ -139,29 +144,33 @@ def _run_in_processes(experiment: Experiment, jobs: Sequence[_Job], on_step: Cal
 
 
 _experiment: Experiment
+_material: Material
 _steps: "SimpleQueue[None]"
 
 
 def _start_worker(experiment: Experiment, steps: "SimpleQueue[None]") -> None:
-    global _experiment, _steps
-    _experiment, _steps = experiment, steps
+    global _experiment, _material, _steps
     end_with_parent()
+    source, task = experiment.source, experiment.protocol.task
+    dataset = read_dataset(source.name, source.limit, task) if source and task in LOOKS_AT_PIXELS else None
+    _experiment, _steps = experiment, steps
+    _material = Material(experiment.protocol, experiment.embeddings, dataset)
 
 
 def _work(job: _Job) -> None:
-    scenario, embeddings, protocol = job.scenario, _experiment.embeddings, _experiment.protocol
+    scenario, protocol = job.scenario, _experiment.protocol
     if job.strategy is None:
         path = _full_data_path(_experiment, scenario)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps({"score": full_data_score(scenario, embeddings, protocol)}))
+        unfinished.write_text(json.dumps({"score": full_data_score(scenario, _material, protocol)}))
         unfinished.replace(path)
         _steps.put(None)
         return
     path = run_path(_experiment.folder, job.strategy, scenario.seed)
     done = read_rounds(path)
     strategy, cold_start = parse_strategy(job.strategy), parse_strategy(_experiment.cold_start)
-    replay = Replay(scenario, embeddings, protocol, strategy, cold_start, done)
+    replay = Replay(scenario, _material, protocol, strategy, cold_start, done)
     for _ in range(len(done), protocol.rounds(scenario)):
         try:
             round_ = replay.step()

@@ -47,9 +47,6 @@ class HardCases:
                     f"{name.replace('_', '-')} is {getattr(self, name)}; write a share from 0 to below 1."
                 )
 
-    def check_for(self, multi_label: bool) -> None:
-        """No hard case is refused any more: to be removed with its last call."""
-
 
 @dataclass(frozen=True)
 class Images:
@@ -91,11 +88,10 @@ def as_they_are(dataset: Dataset, positions: NDArray[np.int64]) -> Images:
     return Images(positions, zeros, dataset.targets[positions], zeros)
 
 
-def truth_of(dataset: Dataset, images: Images, place: int) -> BoxTarget | MaskTarget:
-    """What the annotator says of one of the images of a dataset for detection or segmentation."""
-    position, seed = int(images.positions[place]), int(images.mistakes[place])
+def truth_of(dataset: Dataset, position: int, mistake: int) -> BoxTarget | MaskTarget:
+    """What the annotator says of an image of a dataset for detection or segmentation. mistake: see `Images`."""
     assert dataset.truths is not None
-    return mistaken_truth(dataset, position, seed) if seed else dataset.truths(position)
+    return mistaken_truth(dataset, position, mistake) if mistake else dataset.truths(position)
 
 
 def make_hard(dataset: Dataset, pool: Images, hard_cases: HardCases, rng: np.random.Generator) -> Images:

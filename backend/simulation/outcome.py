@@ -21,15 +21,17 @@ from backend.simulation.summary import (
 class Facts:
     """What was simulated.
 
-    classes: how often each is in the pool, as it is labeled. pool, test: images, with the first seed.
-    own_test: whether the test split came with the data. broken: why images were left out.
-    hard_cases: those asked for. budget: labels at the end of the runs. command: repeats the simulation.
+    classes: how often each is in the pool, as it is labeled. metric: what the scores are of.
+    pool, test: images, with the first seed. own_test: whether the test split came with the data.
+    broken: why images were left out. hard_cases: those asked for. budget: labels at the end of the runs.
+    command: repeats the simulation.
     """
 
     dataset: str
     images: int
     classes: dict[str, int]
     multi_label: bool
+    metric: str
     pool: int
     test: int
     own_test: bool
@@ -45,11 +47,6 @@ class Facts:
     audit_share: float
     cold_start: str
     command: str
-
-    @property
-    def metric(self) -> str:
-        """What the scores are of."""
-        return "mean average precision" if self.multi_label else "accuracy"
 
 
 @dataclass(frozen=True)

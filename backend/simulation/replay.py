@@ -4,20 +4,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from backend.learners.classification import why_untrainable
-from backend.learners.committee import Committee, Learner, fit_committee
-from backend.learners.evaluation import Evaluation, evaluate
-from backend.loop.pool import FROM_A_LEARNER, make_pool
+from backend.learners.class_answers import ClassAnswers
+from backend.learners.committee import Learner as CommitteeKind
+from backend.learners.learner import Answers, Evaluation, Learner
+from backend.learners.tasks import (
+    LOOKS_AT_PIXELS,
+    METRICS,
+    Detector,
+    class_shares,
+    evaluate_answers,
+    fit_learner,
+    why_untrainable,
+)
+from backend.loop.evaluation import validated
+from backend.loop.pool import FROM_A_LEARNER, Labeled, make_pool
 from backend.settings import LoopSettings
-from backend.simulation.embeddings import Embeddings
-from backend.simulation.hard_cases import Images
+from backend.simulation.hard_cases import Images, together
+from backend.simulation.material import Material
 from backend.simulation.scenario import Scenario
+from backend.targets import Target, VisionTask
 from strategies import Strategy
 from strategies.stopping import agreement, residual_uncertainty
 
@@ -26,19 +37,36 @@ MINIMUM_LABELS: int = LoopSettings().minimum_labels
 
 @dataclass(frozen=True)
 class Protocol:
-    """How every strategy is replayed.
+    """How every strategy is replayed: the question to the annotators, and how it is learned.
 
-    batch, budget: labels in a round and in all, audit tasks counted.
-    learner, members: the kind and the size of the committee. audit_share: of the labels.
+    task, classes, multiple: see `tasks.Question`. batch, budget: labels in a round and in all, audit tasks counted.
+    learner, members, detector, backbone: as the settings. audit_share: of the labels.
     """
 
+    task: VisionTask
     classes: tuple[str, ...]
-    multi_label: bool
+    multiple: bool
     batch: int
     budget: int
-    learner: Learner
-    members: int
     audit_share: float
+    learner: CommitteeKind = "linear"
+    members: int = 8
+    detector: Detector = "one-stage"
+    backbone: str = "auto"
+
+    @property
+    def metric(self) -> str:
+        """What curves show.
+
+        Of images with several classes, the mean over the classes of average precision: to be right in every class is
+        rare there, and so its share says little.
+        """
+        return "mean average precision" if self.ranks_classes else METRICS[self.task]
+
+    @property
+    def ranks_classes(self) -> bool:
+        """Whether images may have several classes, which are asked of the image as a whole."""
+        return self.task == "classification" and self.multiple
 
     def labels_after(self, number: int, scenario: Scenario) -> int:
         """Labels that there are after a round; rounds are numbered from 1."""
@@ -48,37 +76,22 @@ class Protocol:
         """Rounds in a run."""
         return -(-min(self.budget, scenario.pool_size) // self.batch)
 
-    def fit(self, embeddings: NDArray[np.float32], targets: NDArray[np.float32], seed: int) -> Committee:
-        """The learner."""
-        return fit_committee(
-            self.learner,
-            embeddings,
-            targets,
-            self.classes,
-            multi_label=self.multi_label,
-            members=self.members,
-            seed=seed,
-        )
+    def fit(self, material: Material, images: Images, seed: int) -> Learner:
+        """The learner of some labeled images."""
+        return fit_learner(self, material.examples(images), self, seed)
 
-    def measure(
-        self, learner: Committee, embeddings: NDArray[np.float32], targets: NDArray[np.float32]
-    ) -> Evaluation:
-        """How good the learner is on some images."""
-        answers = learner.probabilities(embeddings).mean(axis=0)
-        return evaluate(answers, targets, self.classes, self.multi_label)
+    def measure(self, answers: Answers, targets: Sequence[Target]) -> Evaluation:
+        """How good the answers are."""
+        return evaluate_answers(self, answers, targets)
 
-    def score(
-        self, learner: Committee, embeddings: NDArray[np.float32], targets: NDArray[np.float32]
-    ) -> float:
-        """What curves show: accuracy; of images with several classes, the mean over the classes of average precision.
-
-        To be right in every class is rare there, and so its share says little.
-        """
-        if not self.multi_label:
-            return self.measure(learner, embeddings, targets).accuracy
-        answers, truth = learner.probabilities(embeddings).mean(axis=0), targets > 0.5
+    def score(self, answers: Answers, targets: Sequence[Target]) -> float:
+        """What curves show, see `metric`."""
+        if not self.ranks_classes:
+            return self.measure(answers, targets).score
+        mean = cast("ClassAnswers", answers).probabilities.mean(axis=0)
+        truth = class_shares(targets, self.classes) > 0.5
         there = truth.any(axis=0)
-        return float(average_precision_score(truth[:, there], answers[:, there])) if there.any() else 0.0
+        return float(average_precision_score(truth[:, there], mean[:, there])) if there.any() else 0.0
 
 
 @dataclass(frozen=True)
@@ -87,8 +100,9 @@ class Round:
 
     picks: positions among the candidates, in the order of the strategy's ranking.
     labels: so far, the audit tasks among them. pool: unlabeled candidates left.
-    score: on the test set, see `Protocol.score`. log_loss: in nats. recalls: of each class on the test set.
-    accuracy, interval: as measured on the audit tasks; None where there are none.
+    score: on the test set, see `Protocol.score`. log_loss: in nats, of classifiers.
+    class_scores: each class's part of the score on the test set, by its name: recall, or as `Evaluation.classes` says.
+    accuracy, interval: the score as measured on the audit tasks; None where there are none.
     agreement, uncertainty: of the pool, as the stopping criteria want them.
     """
 
@@ -98,8 +112,8 @@ class Round:
     audit_labels: int
     pool: int
     score: float
-    log_loss: float
-    recalls: list[float | None]
+    log_loss: float | None
+    class_scores: dict[str, float | None]
     accuracy: float | None
     interval: tuple[float, float] | None
     agreement: float | None
@@ -114,23 +128,20 @@ class Replay:
     def __init__(
         self,
         scenario: Scenario,
-        embeddings: Embeddings,
+        material: Material,
         protocol: Protocol,
         strategy: Strategy,
         cold_start: Strategy,
         done: Sequence[Round] = (),
     ) -> None:
-        self.scenario, self.protocol = scenario, protocol
+        self.scenario, self.material, self.protocol = scenario, material, protocol
         self.strategy, self.cold_start = strategy, cold_start
-        self.vectors = embeddings.vectors()
-        self.candidate_rows = embeddings.rows(scenario.candidates)
-        self.audit_rows = embeddings.rows(scenario.audit)
-        self.test_vectors = self.vectors[embeddings.rows(scenario.test)]
+        self.test_targets = material.targets(scenario.test)
         self.chosen = np.array([pick for round_ in done for pick in round_.picks], np.int64)
         self.audited = done[-1].audit_labels if done else 0
         self.number = len(done)
-        self.learner: Committee | None = None
-        self.probabilities: NDArray[np.float32] | None = None
+        self.learner: Learner | None = None
+        self.answers: Answers | None = None
         if done:
             self._fit()
 
@@ -158,24 +169,22 @@ class Replay:
 
         after, waiting = self._predicted(), self.waiting
         still = np.isin(waiting_before, waiting)
-        test = self.protocol.measure(learner, self.test_vectors, self.scenario.test.targets)
+        answers = self.material.answers(learner, self.scenario.test)
+        test = self.protocol.measure(answers, self.test_targets)
         audit = self._audit(learner)
-        assert self.probabilities is not None
         return Round(
             number=self.number,
             picks=picks.tolist(),
             labels=labels,
             audit_labels=self.audited,
             pool=len(waiting),
-            score=self.protocol.score(learner, self.test_vectors, self.scenario.test.targets),
-            log_loss=test.log_loss,
-            recalls=[counts.recall for counts in test.classes],
-            accuracy=audit.accuracy if audit else None,
+            score=self.protocol.score(answers, self.test_targets),
+            log_loss=test.details.get("log loss"),
+            class_scores={of_class["name"]: of_class["score"] for of_class in test.classes},
+            accuracy=audit.score if audit else None,
             interval=audit.interval if audit else None,
             agreement=None if before is None or after is None else agreement(after, before[still]),
-            uncertainty=residual_uncertainty(
-                self.probabilities.mean(axis=0, dtype=np.float64), multi_label=self.protocol.multi_label
-            ),
+            uncertainty=self._uncertainty(),
             select_seconds=selected - started,
             fit_seconds=fitted - trained,
         )
@@ -184,67 +193,79 @@ class Replay:
         waiting = self.waiting
         if size == 0:  # only audit tasks are left
             return waiting[:0]
-        committee = self.learner if self._trainable() else None
+        learner = self.learner if self._trainable() else None
         strategy = self.strategy
-        if committee is None and strategy.needs & FROM_A_LEARNER:
+        if learner is None and strategy.needs & FROM_A_LEARNER:
             strategy = self.cold_start
-        candidates = self.scenario.candidates
-        audited = np.arange(self.audited)
-        labeled_positions = np.concatenate(
-            [candidates.positions[self.chosen], self.scenario.audit.positions[audited]]
-        )
-        vectors = self.vectors[self.candidate_rows[waiting]]
+        candidates, audited = self.scenario.candidates, self._audited
+        labeled = together(candidates.take(self.chosen), audited)
+        vectors = self.material.vectors(candidates.take(waiting))
+        classes = self.protocol.classes if learner is None else learner.classes
         pool = make_pool(
-            strategy.needs,
-            committee=committee,
-            classes=self.protocol.classes,
-            multi_label=self.protocol.multi_label,
+            strategy,
+            task=self.protocol.task,
+            classes=classes,
+            multiple=self.protocol.multiple,
             embeddings=vectors,
             features=vectors,
-            labeled_embeddings=self.vectors[
-                np.concatenate([self.candidate_rows[self.chosen], self.audit_rows[audited]])
-            ],
-            labeled_targets=np.concatenate(
-                [candidates.targets[self.chosen], self.scenario.audit.targets[audited]]
-            ),
-            validation_features=self.vectors[self.audit_rows[audited]],
-            validation_targets=self.scenario.audit.targets[audited],
             groups=self._groups(candidates.positions[waiting]),
-            labeled_groups=self._groups(labeled_positions),
-            probabilities=self.probabilities,
+            labeled=Labeled(
+                self.material.vectors(labeled),
+                class_shares(self.material.targets(labeled), classes),
+                self._groups(labeled.positions),
+            ),
+            answers=None if learner is None else self.answers,
+            validation=lambda: validated(
+                learner, self.protocol, self.material.vectors(audited), self.material.targets(audited)
+            ),
         )
         ranking = strategy.rank(pool, size, batch_size=size, seed=self._seed)
         picks: NDArray[np.int64] = waiting[ranking.indices]
         return picks
 
-    def _trainable(self) -> bool:
-        targets = self.scenario.candidates.targets[self.chosen]
-        return why_untrainable(targets, MINIMUM_LABELS, multi_label=self.protocol.multi_label) is None
+    @property
+    def _audited(self) -> Images:
+        return self.scenario.audit.take(np.arange(self.audited))
 
-    def _fit(self) -> Committee:
+    def _trainable(self) -> bool:
+        targets = self.material.targets(self.scenario.candidates.take(self.chosen))
+        return why_untrainable(self.protocol, targets, MINIMUM_LABELS) is None
+
+    def _fit(self) -> Learner:
         """Train on what is labeled; with a label or two as well, so that there is a score from the start."""
-        self.learner = self.protocol.fit(
-            self.vectors[self.candidate_rows[self.chosen]],
-            self.scenario.candidates.targets[self.chosen],
-            self._seed,
-        )
-        self.probabilities = self.learner.probabilities(self.vectors[self.candidate_rows[self.waiting]])
+        candidates = self.scenario.candidates
+        self.learner = self.protocol.fit(self.material, candidates.take(self.chosen), self._seed)
+        waiting = candidates.take(self.waiting)
+        self.answers = self.material.answers(self.learner, waiting) if len(waiting) else None
         return self.learner
 
     def _predicted(self) -> NDArray[Any] | None:
-        if self.probabilities is None:
+        mean = self._probabilities()
+        if mean is None:
             return None
-        mean = self.probabilities.mean(axis=0)
-        predicted: NDArray[Any] = mean >= 0.5 if self.protocol.multi_label else mean.argmax(axis=1)
+        predicted: NDArray[Any] = mean >= 0.5 if self._several else mean.argmax(axis=1)
         return predicted
 
-    def _audit(self, learner: Committee) -> Evaluation | None:
+    def _uncertainty(self) -> float | None:
+        mean = self._probabilities()
+        return None if mean is None else residual_uncertainty(mean, multi_label=self._several)
+
+    def _probabilities(self) -> NDArray[np.float64] | None:
+        """(waiting, classes), the mean of the committee."""
+        if self.answers is None:
+            return None
+        mean: NDArray[np.float64] = self.answers.pool_fields()["committee"].mean(axis=0, dtype=np.float64)
+        return mean
+
+    @property
+    def _several(self) -> bool:
+        return self.protocol.multiple or self.protocol.task in LOOKS_AT_PIXELS
+
+    def _audit(self, learner: Learner) -> Evaluation | None:
         if not self.audited:
             return None
-        audited = np.arange(self.audited)
-        return self.protocol.measure(
-            learner, self.vectors[self.audit_rows[audited]], self.scenario.audit.targets[audited]
-        )
+        audited = self._audited
+        return self.protocol.measure(self.material.answers(learner, audited), self.material.targets(audited))
 
     def _groups(self, positions: NDArray[np.int64]) -> dict[str, NDArray[np.str_]]:
         return {name: values[positions] for name, values in self.scenario.groups.items()}
@@ -255,14 +276,8 @@ class Replay:
         return 1000 * self.scenario.seed + self.number
 
 
-def full_data_score(scenario: Scenario, embeddings: Embeddings, protocol: Protocol) -> float:
+def full_data_score(scenario: Scenario, material: Material, protocol: Protocol) -> float:
     """What the learner reaches on the whole pool, as it is labeled."""
-    vectors = embeddings.vectors()
-    parts: tuple[Images, Images] = (scenario.candidates, scenario.audit)
-    learner = protocol.fit(
-        vectors[np.concatenate([embeddings.rows(part) for part in parts])],
-        np.concatenate([part.targets for part in parts]),
-        1000 * scenario.seed,
-    )
-    test_vectors = vectors[embeddings.rows(scenario.test)]
-    return protocol.score(learner, test_vectors, scenario.test.targets)
+    every = together(scenario.candidates, scenario.audit)
+    learner = protocol.fit(material, every, 1000 * scenario.seed)
+    return protocol.score(material.answers(learner, scenario.test), material.targets(scenario.test))

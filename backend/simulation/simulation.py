@@ -9,14 +9,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from backend.learners.classification import HeadCommittee
 from backend.learners.committee import Learner
-from backend.loop.pool import FROM_A_LEARNER, check_available, make_pool
+from backend.learners.tasks import LOOKS_AT_PIXELS, Detector
+from backend.loop.pool import FROM_A_LEARNER, check_available
 from backend.settings import LoopSettings
 from backend.simulation.dataset import Dataset
 from backend.simulation.datasets import read_dataset
 from backend.simulation.embeddings import Embeddings, embed
-from backend.simulation.experiment import Experiment, Results, run
+from backend.simulation.experiment import Experiment, Results, Source, run
 from backend.simulation.hard_cases import HardCases
 from backend.simulation.outcome import Facts, outcome
 from backend.simulation.replay import Protocol
@@ -24,6 +24,8 @@ from backend.simulation.report import write_results
 from backend.simulation.run_files import check_same, claimed
 from backend.simulation.scenario import Scenario, make_scenario, without
 from backend.simulation.table import print_table
+from backend.simulation.trial import try_out
+from backend.targets import VisionTask
 from strategies import strategy as parse_strategy
 from strategies.stopping import criterion
 
@@ -36,6 +38,7 @@ class Request:
     """
 
     source: str
+    task: VisionTask
     strategies: tuple[str, ...]
     batch: int
     budget: int
@@ -47,14 +50,16 @@ class Request:
     hard_cases: HardCases
     learner: Learner
     members: int
+    detector: Detector
+    backbone: str
     limit: int | None
     command: str
 
     def __post_init__(self) -> None:
         for spec in self.strategies:
-            check_available(parse_strategy(spec))
+            check_available(parse_strategy(spec), self.task)
         cold_start = parse_strategy(self.cold_start)
-        check_available(cold_start)
+        check_available(cold_start, self.task)
         if cold_start.needs & FROM_A_LEARNER:
             raise ValueError(
                 f"cold-start is {self.cold_start}, which needs a learner; it has to do without, as random or typiclust."
@@ -72,19 +77,21 @@ def run_simulation(request: Request, console: Console) -> None:
 
     Raises ValueError, with a sentence for a person, for what cannot be done.
     """
-    dataset = read_dataset(request.source, request.limit)
-    request.hard_cases.check_for(dataset.multi_label)
+    dataset = read_dataset(request.source, request.limit, request.task)
     for spec in (*request.strategies, request.cold_start):
-        _try_out(spec, dataset)
+        try_out(spec, dataset)
     settings = LoopSettings()
     protocol = Protocol(
+        request.task,
         dataset.classes,
-        dataset.multi_label,
+        dataset.multi_label and request.task not in LOOKS_AT_PIXELS,
         request.batch,
         request.budget,
+        settings.audit_share,
         request.learner,
         request.members,
-        settings.audit_share,
+        request.detector,
+        request.backbone,
     )
     scenarios = [
         make_scenario(dataset, request.hard_cases, settings.audit_share, seed)
@@ -96,7 +103,13 @@ def run_simulation(request: Request, console: Console) -> None:
         gone = frozenset(embeddings.broken)
         readable = tuple(without(scenario, gone) for scenario in scenarios)
         experiment = Experiment(
-            request.out, readable, embeddings, protocol, request.strategies, request.cold_start
+            request.out,
+            readable,
+            embeddings,
+            protocol,
+            request.strategies,
+            request.cold_start,
+            Source(request.source, request.limit),
         )
         with _bar(console, "Labeling, training, measuring") as update:
             results = _run(experiment, update)
@@ -106,45 +119,19 @@ def run_simulation(request: Request, console: Console) -> None:
         print_table(console, found, request.out)
 
 
-def _try_out(spec: str, dataset: Dataset) -> None:
-    """Have a strategy rank a handful of made-up images, so that one that cannot is told of before the work begins."""
-    size, dimensions, classes = min(8, len(dataset)), 4, len(dataset.classes)
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(size, dimensions)).astype(np.float32)
-    weight = rng.normal(size=(2, classes, dimensions)).astype(np.float32)
-    bias = np.zeros((2, classes, 1), np.float32)
-    groups = {name: values[:size] for name, values in dataset.groups.items()}
-    strategy = parse_strategy(spec)
-    try:
-        pool = make_pool(
-            strategy.needs,
-            committee=HeadCommittee(dataset.classes, dataset.multi_label, weight, bias, variance=1),
-            classes=dataset.classes,
-            multi_label=dataset.multi_label,
-            embeddings=vectors,
-            features=vectors,
-            labeled_embeddings=vectors,
-            labeled_targets=dataset.targets[:size],
-            validation_features=vectors,
-            validation_targets=dataset.targets[:size],
-            groups=groups,
-            labeled_groups=groups,
-        )
-        strategy.rank(pool, 1, batch_size=1, seed=0)
-    except ValueError as error:
-        raise ValueError(f"The strategy {spec} cannot rank {dataset.name}: {error}") from error
-
-
 def _description(request: Request, dataset: Dataset) -> dict[str, object]:
     """What must stay the same for runs to be comparable. Strategies, seeds and criteria may be added."""
     return {
         "dataset": dataset.fingerprint,
+        "task": request.task,
         "batch": request.batch,
         "budget": request.budget,
         "cold-start": request.cold_start,
         "embedding": request.embedding,
         "learner": request.learner,
         "members": request.members,
+        **({"detector": request.detector} if request.task == "detection" else {}),
+        **({"backbone": request.backbone} if request.task in LOOKS_AT_PIXELS else {}),
         "limit": request.limit,
         **{name.replace("_", "-"): value for name, value in vars(request.hard_cases).items()},
     }
@@ -195,6 +182,7 @@ def _facts(
             name: int(count) for name, count in zip(dataset.classes, (targets > 0.5).sum(axis=0), strict=True)
         },
         multi_label=dataset.multi_label,
+        metric=protocol.metric,
         pool=scenarios[0].pool_size,
         test=len(scenarios[0].test),
         own_test=dataset.test is not None,

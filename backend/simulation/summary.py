@@ -38,8 +38,8 @@ class Curve:
     seed: int
     labels: tuple[int, ...]
     scores: tuple[float, ...]
-    log_losses: tuple[float, ...]
-    recalls: tuple[tuple[float | None, ...], ...]
+    log_losses: tuple[float | None, ...]
+    class_scores: tuple[dict[str, float | None], ...]
     select_seconds: tuple[float, ...]
 
     @property
@@ -129,7 +129,7 @@ def curves(results: Results) -> list[Curve]:
             tuple(r.labels for r in rounds),
             tuple(r.score for r in rounds),
             tuple(r.log_loss for r in rounds),
-            tuple(tuple(r.recalls) for r in rounds),
+            tuple(r.class_scores for r in rounds),
             tuple(r.select_seconds for r in rounds),
         )
         for (strategy, seed), rounds in results.runs.items()

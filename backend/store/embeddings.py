@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+FILTERED = 5_000  # with more tasks than these, all are read and the others dropped
 COMPACT_AFTER_FRAGMENTS = 64  # many small appends make reading slow
 
 
@@ -75,11 +76,15 @@ class EmbeddingStore:
     def read(
         self, project_id: int, embedder: str, task_ids: Sequence[int] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Task ids (n,) in ascending order and their embeddings (n, d); of all tasks, or of those given and stored."""
+        """Task ids (n,) and their embeddings (n, d); of all tasks, ascending, or of those given, in their order.
+
+        A task without a stored embedding is left out.
+        """
         path = self._path(project_id, embedder)
         if not _written(path):
             return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-        chosen = None if task_ids is None else f"task_id IN ({','.join(map(str, task_ids)) or 'NULL'})"
+        few = task_ids is not None and len(task_ids) <= FILTERED
+        chosen = f"task_id IN ({','.join(map(str, task_ids or ())) or 'NULL'})" if few else None
         columns = ["task_id", "vector"]
         table = _reading(path, lambda: lance.dataset(path).to_table(columns=columns, filter=chosen))
         ids = table["task_id"].to_numpy()
@@ -87,7 +92,12 @@ class EmbeddingStore:
         vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
         # The last row of a task counts: look at them in reverse, where np.unique keeps the first.
         ids, last = np.unique(ids[::-1], return_index=True)
-        return ids, vectors[len(vectors) - 1 - last]
+        rows = len(vectors) - 1 - last
+        if task_ids is not None:
+            wanted = np.asarray(task_ids, np.int64)
+            wanted = wanted[np.isin(wanted, ids)]
+            rows, ids = rows[np.searchsorted(ids, wanted)], wanted
+        return ids, vectors[rows]
 
     def versions_of(self, project_id: int) -> list[str]:
         """Names of the embedders that have embeddings of this project."""

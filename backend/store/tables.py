@@ -83,7 +83,8 @@ class Task(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     source: Mapped[str]  # the image, as the task's data names it
     labeled: Mapped[bool] = mapped_column(default=False)  # Label Studio asks nobody for it any more
-    target: Mapped[dict[str, Any] | None]  # what the annotators said
+    target: Mapped[dict[str, Any] | None]  # what the annotators said, by control
+    agreement: Mapped[float] = mapped_column(default=1, server_default="1")  # the least of any control
     ground_truth: Mapped[bool] = mapped_column(default=False)
     skips: Mapped[int] = mapped_column(default=0)  # annotators who skipped it
     touched: Mapped[bool] = mapped_column(

@@ -1,10 +1,10 @@
 """A running backend, seen from a test: its processes, its store, and what Label Studio serves."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -170,4 +170,10 @@ class RunningLoop:
             rows = session.execute(
                 select(Task.id, Task.target).where(Task.project_id == project_id, Task.target.is_not(None))
             )
-            return {row.id: row.target["votes"] for row in rows}
+            return {row.id: target["votes"] for row in rows for target in row.target.values()}
+
+
+def learned(done: Round) -> Mapping[str, Any]:
+    """What a round notes of the only control."""
+    (facts,) = done.facts["controls"].values()
+    return facts

@@ -9,13 +9,14 @@ from sqlalchemy import func, select
 from backend.loop.jobs import Jobs
 from backend.loop.reconciliation import notice_missed_changes
 from backend.loop.round import run_round
+from backend.loop.round_run import RoundRun
 from backend.loop.rounds import start_round
-from backend.loop.steps import STEPS, RoundRun
+from backend.loop.steps import STEPS
 from backend.store.leases import lease
 from backend.store.tables import ProjectState, QueueEntry, Round
 from tests.conftest import DigitsProject, choice
 from tests.end_to_end.command import quick_command, status
-from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
+from tests.end_to_end.running_loop import RunningLoop, digits_config, learned, wait_for
 from tests.end_to_end.test_closed_loop import FAST, label
 
 MakeProject = Callable[..., DigitsProject]
@@ -192,10 +193,10 @@ def test_ground_truth_measures_the_model(
         if task_id in truth:
             http.patch(f"/api/annotations/{annotation}/", json={"ground_truth": True}).raise_for_status()
     done = loop.wait_for_round(project.id, 1)
-    if done.facts["labels"] < 8 or done.facts["validation"] < 2:  # it began before the last was marked
+    if done.facts["labels"] < 8 or learned(done)["validation"] < 2:  # it began before the last was marked
         done = start_training(loop, http, project.id)
-    assert (done.facts["training"], done.facts["validation"]) == (6, 2)
-    assert done.facts["measured"]["total"] == 2
+    assert (learned(done)["training"], learned(done)["validation"]) == (6, 2)
+    assert learned(done)["measured"]["total"] == 2
     assert "on 2 tasks kept for measuring" in status(loop, project.id)
 
 
@@ -219,7 +220,7 @@ def test_where_all_is_ground_truth_most_of_it_trains(
     done = loop.wait_for_round(project.id, 1)
     assert done.facts["labels"] == 12
     assert done.trained
-    assert (done.facts["training"], done.facts["validation"]) == (8, 4)
+    assert (learned(done)["training"], learned(done)["validation"]) == (8, 4)
     assert len(loop.queue(project.id)) == 12
 
 
@@ -307,7 +308,7 @@ def test_classes_added_renamed_and_removed(
     edited = loop.wait_for_round(project.id, loop.served(project.id).number + 1)
     assert edited.reason == "the labeling config was changed"
     assert edited.trained
-    assert edited.facts["training"] == 8  # nobody says 1 or 2 any more
+    assert learned(edited)["training"] == 8  # nobody says 1 or 2 any more
     assert loop.targets(project.id).keys() == set(some)
     predicted = published_results(loop, http, project.id)
     assert predicted.keys() == set(loop.queue(project.id))
@@ -323,7 +324,7 @@ def test_classes_added_renamed_and_removed(
     set_config(http, project.id, *"0123456789", audit_share=0)
     back = loop.wait_for_round(project.id, loop.served(project.id).number + 1)
     assert loop.targets(project.id) == before
-    assert back.facts["training"] == 13
+    assert learned(back)["training"] == 13
     assert loop.client.project(project.id).model_version == back.version
 
 

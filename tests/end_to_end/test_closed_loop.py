@@ -6,7 +6,7 @@ import httpx
 
 from backend.demo.annotator import Annotator
 from tests.conftest import DigitsProject
-from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
+from tests.end_to_end.running_loop import RunningLoop, digits_config, learned, wait_for
 
 # Small rounds, so that a test sees several; no pause, so that none waits.
 FAST = {"labels_per_round": 8, "minimum_labels": 5, "debounce_seconds": 0, "window": 24}
@@ -57,9 +57,9 @@ def test_the_audit_tasks_measure_the_model_and_never_train_it(
     labeled = loop.targets(project.id)
     audit = [task_id for task_id in labeled if (task := loop.task(project.id, task_id)) and task.audit]
     assert len(audit) == 6  # a quarter of 24
-    assert done.facts["validation"] == len(audit)
-    assert done.facts["training"] == len(labeled) - len(audit)
-    assert done.facts["measured"]["total"] == len(audit)
+    assert learned(done)["validation"] == len(audit)
+    assert learned(done)["training"] == len(labeled) - len(audit)
+    assert learned(done)["measured"]["total"] == len(audit)
 
 
 def test_three_annotators_each_get_the_best_task_that_nobody_holds(

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import httpx
 
+from backend.labelstudio.labeling_config import read_labeling_config
 from backend.learners.classification import HeadCommittee
 from backend.learners.multilayer import MultilayerCommittee
-from backend.loop.learning import committee_of
+from backend.loop.learning import learner_of
 from tests.conftest import DigitsProject
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
 from tests.end_to_end.test_changes import set_config
@@ -25,7 +26,8 @@ def test_dropout_learns_ranks_and_answers_and_gives_way_to_linear_heads(
         label(annotator, project, task_id)
     trained = loop.wait_for_round(project.id, 1)
     assert trained.trained
-    committee = committee_of(loop.deployment, trained)
+    (control,) = read_labeling_config(trained.label_config).controls
+    committee = learner_of(loop.deployment, trained, control)
     assert isinstance(committee, MultilayerCommittee)
     assert (committee.members, len(committee.hidden)) == (8, 1)
 
@@ -39,6 +41,6 @@ def test_dropout_learns_ranks_and_answers_and_gives_way_to_linear_heads(
         "a round with linear heads",
         lambda: (
             (served := loop.served(project.id)).number > trained.number
-            and isinstance(committee_of(loop.deployment, served), HeadCommittee)
+            and isinstance(learner_of(loop.deployment, served, control), HeadCommittee)
         ),
     )

@@ -5,8 +5,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from backend.learners.classification import HeadCommittee
-from backend.loop.pool import AVAILABLE, check_available, make_pool
-from strategies import Need, strategy, strategy_names
+from backend.loop.pool import AVAILABLE, Labeled, check_available, make_pool
+from strategies import Validation, strategy, strategy_names
 
 CLASSES = tuple("0123456789")
 WITH_PARAMETERS = {
@@ -16,7 +16,11 @@ WITH_PARAMETERS = {
     "without_near_duplicates": "{without_near_duplicates: badge}",
     "quotas": "{quotas: {strategy: margin, over: weather}}",
 }
-SPECS = [WITH_PARAMETERS.get(name, name) for name in strategy_names() if name != "regions"]
+SPECS = [
+    spec
+    for name in strategy_names()
+    if strategy(spec := WITH_PARAMETERS.get(name, name)).needs <= AVAILABLE["classification"]
+]
 
 
 DIGITS = load_digits()
@@ -36,18 +40,16 @@ def test_every_strategy_ranks_the_pool_that_the_loop_makes(committee: HeadCommit
     chosen = strategy(spec)
     check_available(chosen)
     made = make_pool(
-        chosen.needs,
-        committee=committee,
+        chosen,
+        task="classification",
         classes=CLASSES,
-        multi_label=False,
+        multiple=False,
         embeddings=X[POOL, :32],
         features=X[POOL],
-        labeled_embeddings=X[LABELED, :32],
-        labeled_targets=Y[LABELED],
-        validation_features=X[VALIDATED],
-        validation_targets=Y[VALIDATED],
         groups={"weather": WEATHER[POOL]},
-        labeled_groups={"weather": WEATHER[LABELED]},
+        labeled=Labeled(X[LABELED, :32], Y[LABELED], {"weather": WEATHER[LABELED]}),
+        answers=committee.answers(X[POOL]),
+        validation=lambda: Validation(X[VALIDATED], np.arange(20) % 2 == 0),
     )
     ranking = chosen.rank(made, 30, batch_size=10, seed=0)
     assert len(set(ranking.indices.tolist())) == 30
@@ -55,8 +57,8 @@ def test_every_strategy_ranks_the_pool_that_the_loop_makes(committee: HeadCommit
 
 
 def test_a_strategy_for_parts_of_images_is_refused_with_the_reason() -> None:
-    assert Need.UNITS not in AVAILABLE
     with pytest.raises(
-        ValueError, match="regions needs units, which a classifier of whole images does not give"
+        ValueError, match="regions needs units, which the learner for classification does not"
     ):
         check_available(strategy("{regions: {score: entropy}}"))
+    check_available(strategy("{regions: {score: entropy}}"), "detection")

@@ -14,6 +14,11 @@ CLASSES = ("a", "b", "c", "d")
 CORNERS = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
 
 
+def said(dataset: Dataset, made: Images, place: int) -> BoxTarget | MaskTarget:
+    """What the annotator says of one of the images."""
+    return truth_of(dataset, int(made.positions[place]), int(made.mistakes[place]))
+
+
 def dataset_of(truths: list[BoxTarget | MaskTarget], classes: tuple[str, ...] = CLASSES) -> Dataset:
     task: VisionTask = "detection" if isinstance(truths[0], BoxTarget) else "segmentation"
     targets = np.array([shown(truth, classes) for truth in truths], np.float32)
@@ -63,7 +68,7 @@ def mislabeled(dataset: Dataset, share: float = 0.5, seed: int = 0) -> Images:
 def check(dataset: Dataset, made: Images) -> None:
     """The images without a mistake are labeled right, and `targets` are of what the annotator says everywhere."""
     for place in range(len(made)):
-        truth = truth_of(dataset, made, place)
+        truth = said(dataset, made, place)
         assert made.targets[place].tolist() == shown(truth, dataset.classes)
         right = dataset.truths is not None and truth == dataset.truths(int(made.positions[place]))
         assert right == (made.mistakes[place] == 0)
@@ -79,7 +84,7 @@ def test_boxes_are_missed_or_of_another_class() -> None:
     assert len(wrong) == IMAGES / 2
     missed, renamed = 0, {}
     for place in wrong:
-        before, after = truths[place], truth_of(dataset, made, place)
+        before, after = truths[place], said(dataset, made, place)
         assert isinstance(before, BoxTarget)
         assert isinstance(after, BoxTarget)
         assert (after.annotators, after.agreement) == (2, 0.9)
@@ -113,7 +118,7 @@ def test_boxes_of_the_only_class_are_missed() -> None:
     dataset = dataset_of([of_boxes("a", "a", "a")] * 20, classes=("a",))
     made = mislabeled(dataset)
     check(dataset, made)
-    assert {len(labels(truth_of(dataset, made, place))) for place in np.flatnonzero(made.mistakes)} <= {
+    assert {len(labels(said(dataset, made, place))) for place in np.flatnonzero(made.mistakes)} <= {
         0,
         1,
         2,
@@ -125,7 +130,7 @@ def test_two_classes_of_a_mask_are_exchanged() -> None:
     made = mislabeled(dataset, share=0.6)
     check(dataset, made)
     assert not made.mistakes[2::3].any()
-    found = {tuple(labels(truth_of(dataset, made, place))) for place in range(0, len(made), 3)}
+    found = {tuple(labels(said(dataset, made, place))) for place in range(0, len(made), 3)}
     found -= {("a", None, "b", "a")}
     assert found == {
         ("b", None, "a", "b"),
@@ -144,10 +149,8 @@ def test_the_same_mistake_each_time_and_another_in_each_copy() -> None:
     check(dataset, made)
     assert np.array_equal(made.mistakes, again.mistakes)
     wrong = np.flatnonzero(made.mistakes)
-    assert [truth_of(dataset, made, place) for place in wrong] == [
-        truth_of(dataset, again, place) for place in wrong
-    ]
-    assert len({tuple(labels(truth_of(dataset, made, place))) for place in wrong}) == len(wrong) == 36
+    assert [said(dataset, made, place) for place in wrong] == [said(dataset, again, place) for place in wrong]
+    assert len({tuple(labels(said(dataset, made, place))) for place in wrong}) == len(wrong) == 36
 
 
 def test_regions_of_the_only_class_cannot_be_wrong() -> None:

@@ -8,11 +8,15 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from backend.learners.class_answers import ClassAnswers
+from backend.loop.pool import AVAILABLE
 from backend.simulation.dataset import Dataset
 from backend.simulation.embeddings import Embeddings
 from backend.simulation.hard_cases import HardCases
+from backend.simulation.material import Material
 from backend.simulation.replay import Protocol, Replay, Round, full_data_score
 from backend.simulation.scenario import Scenario, make_scenario
+from backend.targets import ChoiceTarget
 from strategies import Need, Pool, Ranking, strategy
 
 COUNT = 400
@@ -64,8 +68,9 @@ def make(multi_label: bool = False, audit_share: float = 0.1, hard: HardCases | 
 
 def protocol(**values: object) -> Protocol:
     usual = {
+        "task": "classification",
         "classes": CLASSES,
-        "multi_label": False,
+        "multiple": False,
         "batch": 15,
         "budget": 70,
         "learner": "linear",
@@ -78,7 +83,9 @@ def protocol(**values: object) -> Protocol:
 def replay(
     embeddings: Embeddings, scenario: Scenario, rules: Protocol, chosen: object, cold_start: object = None
 ) -> list[Round]:
-    running = Replay(scenario, embeddings, rules, chosen, cold_start or strategy("random"))  # type: ignore[arg-type]
+    running = Replay(
+        scenario, Material(rules, embeddings, None), rules, chosen, cold_start or strategy("random")
+    )  # type: ignore[arg-type]
     return [running.step() for _ in range(rules.rounds(scenario))]
 
 
@@ -97,7 +104,7 @@ def test_labels_audit_tasks_and_pool_add_up(embeddings: Embeddings) -> None:
 def test_a_strategy_gets_what_it_needs_and_no_more(embeddings: Embeddings) -> None:
     scenario = make()
     everything = Watching(
-        frozenset(Need) - {Need.UNITS},
+        AVAILABLE["classification"],
     )
     replay(embeddings, scenario, protocol(), everything)
     pool = everything.pools[-1]
@@ -172,7 +179,7 @@ def test_a_run_taken_up_again_is_the_same_run(embeddings: Embeddings, done: int)
     scenario, rules = make(hard=HardCases(redundancy=2, label_noise=0.1)), protocol()
     chosen, cold_start = strategy("filter_then_diversify"), strategy("typiclust")
     whole = replay(embeddings, scenario, rules, chosen, cold_start)
-    resumed = Replay(scenario, embeddings, rules, chosen, cold_start, whole[:done])
+    resumed = Replay(scenario, Material(rules, embeddings, None), rules, chosen, cold_start, whole[:done])
     rest = [resumed.step() for _ in range(done, len(whole))]
     assert untimed(rest) == untimed(whole[done:])
 
@@ -185,6 +192,7 @@ def test_more_labels_make_a_better_model_and_stopping_is_told_of_it(embeddings: 
     rounds = replay(embeddings, make(), protocol(budget=150), strategy("margin"))
     assert rounds[0].agreement is None  # there was no model before it
     assert rounds[-1].score > rounds[0].score + 0.1
+    assert rounds[0].log_loss is not None and rounds[-1].log_loss is not None
     assert rounds[-1].log_loss < rounds[0].log_loss
     first, last = rounds[1], rounds[-1]
     assert first.agreement is not None and last.agreement is not None and first.agreement < last.agreement
@@ -192,7 +200,7 @@ def test_more_labels_make_a_better_model_and_stopping_is_told_of_it(embeddings: 
     assert last.uncertainty < first.uncertainty
     assert last.accuracy is not None and last.interval is not None
     assert last.interval[0] < last.accuracy < last.interval[1]
-    assert len(last.recalls) == 10
+    assert list(last.class_scores) == list(CLASSES)
 
 
 def test_a_run_ends_when_all_is_labeled_with_the_score_of_all_but_the_audit_tasks(
@@ -204,7 +212,9 @@ def test_a_run_ends_when_all_is_labeled_with_the_score_of_all_but_the_audit_task
     assert [r.labels for r in rounds] == [140, 280, 300]
     assert rounds[-1].pool == 0
     assert rounds[-1].uncertainty is None
-    assert rounds[-1].score == pytest.approx(full_data_score(scenario, embeddings, rules), abs=0.03)
+    assert rounds[-1].score == pytest.approx(
+        full_data_score(scenario, Material(rules, embeddings, None), rules), abs=0.03
+    )
 
 
 def test_with_all_candidates_labeled_the_rest_are_audit_tasks(embeddings: Embeddings) -> None:
@@ -214,7 +224,7 @@ def test_with_all_candidates_labeled_the_rest_are_audit_tasks(embeddings: Embedd
 
 
 def test_several_labels_an_image(embeddings: Embeddings) -> None:
-    rules = protocol(classes=("large", "odd"), multi_label=True)
+    rules = protocol(classes=("large", "odd"), multiple=True)
     rounds = replay(embeddings, make(multi_label=True), rules, strategy("entropy"), strategy("typiclust"))
     assert rounds[-1].score > 0.5
     assert rounds[-1].agreement is not None
@@ -233,14 +243,8 @@ def _one_thread() -> Iterator[None]:
 
 def test_images_of_several_classes_are_scored_by_mean_average_precision() -> None:
     """By hand: the first class is ranked 1, 0, 1 (precision 1 and 2/3), the second perfectly, the third not there."""
-    protocol = Protocol(
-        ("sky", "road", "car"), True, batch=1, budget=1, learner="linear", members=2, audit_share=0
-    )
-    truth = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]], np.float32)
-
-    class Answers:
-        def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
-            return np.array([[[0.9, 0.1, 0.5], [0.8, 0.7, 0.5], [0.3, 0.2, 0.5]]])
-
-    score = protocol.score(Answers(), np.zeros((3, 1), np.float32), truth)  # type: ignore[arg-type]
+    rules = protocol(classes=("sky", "road", "car"), multiple=True)
+    truth = [ChoiceTarget(dict.fromkeys(names, 1.0), 1, True) for names in (["sky"], ["road"], ["sky"])]
+    probabilities = np.array([[[0.9, 0.1, 0.5], [0.8, 0.7, 0.5], [0.3, 0.2, 0.5]]], np.float32)
+    score = rules.score(ClassAnswers(rules.classes, True, probabilities), truth)
     assert score == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)

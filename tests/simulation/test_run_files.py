@@ -25,7 +25,7 @@ def a_round(number: int) -> Round:
         pool=9,
         score=0.5,
         log_loss=0.7,
-        recalls=[0.5, None],
+        class_scores={"a": 0.5, "b": None},
         accuracy=0.4,
         interval=(0.1, 0.8),
         agreement=None,

@@ -131,7 +131,7 @@ def rounds(*scores: float) -> list[Round]:
             pool=500,
             score=score,
             log_loss=1 - score,
-            recalls=[],
+            class_scores={},
             accuracy=score,
             interval=(score - 0.05, score + 0.05),
             agreement=None,

@@ -16,15 +16,19 @@ def vectors(*first: float) -> np.ndarray:
     return np.array([[value, -value, 0.5] for value in first], np.float32)
 
 
-def test_what_was_written_is_read_in_order_of_task(store: EmbeddingStore) -> None:
+def test_what_was_written_is_read_in_order_of_task_or_in_the_order_asked_for(store: EmbeddingStore) -> None:
     store.append(1, "small", [7, 3], vectors(7, 3))
     store.append(1, "small", [5], vectors(5))
     ids, stored = store.read(1, "small")
     assert ids.tolist() == [3, 5, 7]
     assert stored[:, 0].tolist() == [3, 5, 7]
     ids, stored = store.read(1, "small", [7, 4, 5])
-    assert ids.tolist() == [5, 7]
-    assert stored[:, 0].tolist() == [5, 7]
+    assert ids.tolist() == [7, 5]
+    assert stored[:, 0].tolist() == [7, 5]
+    many = [*range(10_000, 8, -1), 7, 5]
+    ids, stored = store.read(1, "small", many)
+    assert ids.tolist() == [7, 5]
+    assert stored[:, 0].tolist() == [7, 5]
 
 
 def test_the_later_embedding_of_a_task_counts(store: EmbeddingStore) -> None:
