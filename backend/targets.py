@@ -122,7 +122,7 @@ class MaskTarget:
 
     regions: the later ones cover the earlier ones. A region whose label is None is ignored in training and in
         measuring. What no region covers is background.
-    width, height: pixels of the original image.
+    width, height: pixels of the original image; 0 where no region tells, as in an image that has none.
     """
 
     regions: tuple[Polygon | Bitmap, ...]
@@ -160,10 +160,13 @@ Target = ChoiceTarget | BoxTarget | MaskTarget
 class Prediction:
     """What a learner says of an image, in the terms in which annotators answer.
 
-    target: its answer. confidences: in [0, 1], of each class chosen, box or region, in the target's order.
+    target: its answer; of a box with somebody unknown in it, the label is "". confidences: in [0, 1], of each class
+        chosen, box or region, in the target's order.
     confidence: of the whole answer, in [0, 1].
+    size: width and height in pixels of the original image, upright, where the learner knows them.
     """
 
     target: Target
     confidences: Sequence[float]
     confidence: float
+    size: tuple[int, int] | None = None

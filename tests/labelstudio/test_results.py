@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.labelstudio.labeling_config import Control
-from backend.labelstudio.results import ChoiceTarget, choices_result, is_ground_truth, read_target
+from backend.labelstudio.results import is_ground_truth, read_target, write_result
+from backend.targets import ChoiceTarget, Prediction
 
 CLASSES = ("cat", "dog", "bird")
 SINGLE = Control(
@@ -59,20 +60,32 @@ def chose(*classes: Any, by: Any = 1, **changes: Any) -> dict[str, Any]:
     return annotation(region(*classes), by=by, **changes)
 
 
-def votes(annotations: list[Any], control: Control) -> dict[str, float] | None:
+def read(annotations: list[Any], control: Control) -> ChoiceTarget | None:
     target = read_target(annotations, control)
+    assert target is None or isinstance(target, ChoiceTarget)
+    return target
+
+
+def votes(annotations: list[Any], control: Control) -> dict[str, float] | None:
+    target = read(annotations, control)
     return None if target is None else dict(target.votes)
 
 
+def written(control: Control, classes: list[str], score: float) -> list[dict[str, Any]]:
+    """The result that says these classes."""
+    target = ChoiceTarget(dict.fromkeys(classes, 1.0), 1, control.multiple)
+    return write_result(control, Prediction(target, [score] * len(classes), score))
+
+
 def test_one_annotator():
-    target = read_target([chose("cat")], SINGLE)
+    target = read([chose("cat")], SINGLE)
     assert target == ChoiceTarget(votes={"cat": 1.0}, annotators=1, multiple=False)
     assert target.majority == {"cat"}
     assert target.agreement == 1
 
 
 def test_three_annotators_disagree():
-    target = read_target([chose("cat", by=1), chose("dog", by=2), chose("cat", by=3)], SINGLE)
+    target = read([chose("cat", by=1), chose("dog", by=2), chose("cat", by=3)], SINGLE)
     assert target is not None
     assert target.votes == pytest.approx({"cat": 2 / 3, "dog": 1 / 3})
     assert target.majority == {"cat"}
@@ -80,14 +93,14 @@ def test_three_annotators_disagree():
 
 
 def test_a_tie_has_no_majority():
-    target = read_target([chose("cat", by=1), chose("dog", by=2)], SINGLE)
+    target = read([chose("cat", by=1), chose("dog", by=2)], SINGLE)
     assert target is not None
     assert target.majority is None
     assert target.agreement == 0.5
 
 
 def test_multiple_choice():
-    target = read_target([chose("cat", "dog", by=1), chose("cat", by=2), annotation(by=3)], MULTIPLE)
+    target = read([chose("cat", "dog", by=1), chose("cat", by=2), annotation(by=3)], MULTIPLE)
     assert target is not None
     assert target.votes == pytest.approx({"cat": 2 / 3, "dog": 1 / 3})
     assert target.majority == {"cat"}
@@ -96,7 +109,7 @@ def test_multiple_choice():
 
 
 def test_multiple_choice_half_is_no_majority():
-    target = read_target([chose("cat", by=1), chose("dog", by=2)], MULTIPLE)
+    target = read([chose("cat", by=1), chose("dog", by=2)], MULTIPLE)
     assert target is not None
     assert target.majority == frozenset()
     assert target.agreement == 0.5
@@ -104,7 +117,7 @@ def test_multiple_choice_half_is_no_majority():
 
 def test_none_of_them():
     assert read_target([annotation()], MULTIPLE) == ChoiceTarget(votes={}, annotators=1, multiple=True)
-    target = read_target([annotation()], MULTIPLE)
+    target = read([annotation()], MULTIPLE)
     assert target is not None and target.majority == frozenset() and target.agreement == 1
     assert read_target([annotation()], SINGLE) is None
 
@@ -194,7 +207,7 @@ def test_the_latest_annotation_of_an_annotator_counts(older: dict[str, Any], new
 
 
 def test_unknown_annotators_count_each():
-    target = read_target([chose("cat", by=None), chose("cat", by={}), chose("dog", by=["x"])], SINGLE)
+    target = read([chose("cat", by=None), chose("cat", by={}), chose("dog", by=["x"])], SINGLE)
     assert target is not None and target.annotators == 3 and target.majority == {"cat"}
 
 
@@ -214,24 +227,24 @@ LABELING_CONFIG = """<View><Image name="img" value="$image"/>
 )
 def test_result_to_target_to_result(case: tuple[Control, list[str]], score: float):
     control, classes = case
-    result = choices_result(control, classes, score)
+    result = written(control, classes, score)
     mode = "multiple" if control.multiple else "single"
     prediction = {"result": result, "score": 0.1, "model_version": "1"}
     assert (
         LabelInterface(LABELING_CONFIG.format(mode=mode)).validate_prediction(prediction, return_errors=True)
         == []
     )
-    target = read_target([annotation(*result)], control)
+    target = read([annotation(*result)], control)
     if not classes and not control.multiple:
         assert target is None
     else:
         assert target is not None and target.majority == set(classes)
-        again = choices_result(control, [name for name in classes if name in target.majority], score)
+        again = written(control, [name for name in classes if name in target.majority], score)
         assert again == result
 
 
-def test_choices_result():
-    assert choices_result(SINGLE, ["cat"], 0.91234) == [
+def test_what_is_written():
+    assert written(SINGLE, ["cat"], 0.91234) == [
         {
             "from_name": "animal",
             "to_name": "img",
@@ -240,22 +253,21 @@ def test_choices_result():
             "score": 0.9123,
         }
     ]
-    assert choices_result(SINGLE, [], 0.9) == []
-    assert choices_result(SINGLE, ["cat"], 1.0000001)[0]["score"] == 1.0
+    assert written(SINGLE, [], 0.9) == []
+    assert written(SINGLE, ["cat"], 1.0000001)[0]["score"] == 1.0
 
 
 @pytest.mark.parametrize(
     ("classes", "score", "says"),
     [
         (["wolf"], 0.5, "no class 'wolf'"),
-        (["cat", "dog"], 0.5, "single choice"),
         (["cat"], 1.1, "score"),
         (["cat"], float("nan"), "score"),
     ],
 )
 def test_a_result_that_label_studio_would_drop_is_refused(classes: list[str], score: float, says: str):
     with pytest.raises(ValueError, match=says):
-        choices_result(SINGLE, classes, score)
+        written(SINGLE, classes, score)
 
 
 any_json = st.recursive(
@@ -286,7 +298,7 @@ annotations_of_any_kind = st.lists(
 @given(annotations_of_any_kind, st.sampled_from([SINGLE, MULTIPLE]))
 def test_whatever_label_studio_holds_is_read(annotations: list[Any], control: Control):
     is_ground_truth(annotations)
-    target = read_target(annotations, control)
+    target = read(annotations, control)
     if target is None:
         return
     assert 1 <= target.annotators <= len(annotations)
