@@ -87,9 +87,10 @@ class Plateau:
 
     The rise is that of the least-squares line of accuracy against labels: all rounds count, so one lucky round
     decides nothing. Sure means with two standard errors added, which are taken from the scatter around the line:
-    since the audit tasks are nearly the same in each round, most of their sampling error is in all accuracies alike
-    and not in the rise. Where the scatter happens to be small, a tenth of the sampling variance stands in for it,
-    so few audit tasks cannot show a plateau: with the defaults it takes some 50 at an accuracy of 0.9.
+    the audit tasks of a round are among those of the next, so that their sampling error is in all accuracies alike
+    and not in the rise, but for what the smaller sample of an earlier round adds. Where the scatter happens to be
+    small, a tenth of the sampling variance stands in for it, so few audit tasks cannot show a plateau: with the
+    defaults it takes some 50 at an accuracy of 0.9.
 
     Raises ValueError for a tolerance that is not a share, or fewer than 3 rounds.
     """
@@ -128,9 +129,11 @@ def _highest_rise(window: Sequence[Progress]) -> float | None:
         return None
     slope = labels @ accuracies / spread
     scatter = accuracies - accuracies.mean() - slope * labels
-    sampling = np.square((intervals[:, 1] - intervals[:, 0]) / (2 * 1.96)).mean()
-    noise = max(scatter @ scatter / (len(window) - 2), _LEAST_NOISE * sampling)
-    return float((labels[-1] - labels[0]) * (slope + 2 * (noise / spread) ** 0.5))
+    sampling = np.square((intervals[:, 1] - intervals[:, 0]) / (2 * 1.96))
+    noise = max(scatter @ scatter / (len(window) - 2), _LEAST_NOISE * sampling[-1])
+    noise += np.maximum(sampling - sampling[-1], 0)
+    error = float(np.square(labels / spread) @ noise) ** 0.5
+    return float((labels[-1] - labels[0]) * (slope + 2 * error))
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def compare_on_pool(
 
     task_ids: candidates in random order, of which the first are looked at. answers: about them, where there are any.
     """
-    nothing = {"agreement": None, "uncertainty": None}
+    nothing: dict[str, float | None] = {"agreement": None, "uncertainty": None}
     if learner is None:
         return nothing
     sample = task_ids[: PIXEL_SAMPLE if control.task in LOOKS_AT_PIXELS else POOL_SAMPLE]

@@ -1,5 +1,6 @@
 """Evidence worked out by hand."""
 
+from dataclasses import replace
 from math import log, sqrt
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_few_audit_tasks_show_no_plateau_however_flat() -> None:
     flat = [0.9] * 8
     assert Plateau().evidence(measured(*flat, half_width=0.11)) is None  # some 30 audit tasks
     assert Plateau().evidence(measured(*flat, half_width=0.06)) is not None  # some 100
+
+
+def test_a_lucky_start_on_few_audit_tasks_shows_no_plateau() -> None:
+    """By hand: the first variance is 9e-4 more than the last, and its weight in the slope 10 / 200."""
+    first, *rest = measured(0.83, 0.82, 0.81)
+    lucky = replace(first, interval=(0.83 - 1.96 * sqrt(1e-3), 0.83 + 1.96 * sqrt(1e-3)))
+    bound = -0.02 + 20 * 2 * sqrt((10 / 200) ** 2 * (1e-5 + 9e-4 + 1e-5))
+    assert Plateau(bound + 1e-6, rounds=3).evidence([lucky, *rest]) is not None
+    assert Plateau(bound - 1e-6, rounds=3).evidence([lucky, *rest]) is None
+    assert Plateau(1e-6, rounds=3).evidence([first, *rest]) is not None
 
 
 def test_a_plateau_takes_labels_and_all_rounds_measured() -> None:
