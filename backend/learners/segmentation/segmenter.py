@@ -1,0 +1,213 @@
+"""Semantic segmentation: which class each pixel of an image is of.
+
+The members of the committee are Monte-Carlo dropout draws (Gal & Ghahramani, ICML 2016, "Dropout as a Bayesian
+approximation") before the last layer: the network looks at an image once, and each member is a choice of the features
+that it may use. The choice is kept with the network and is the same for all images.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from backend.learners.embedding import AUTO
+from backend.learners.learner import LabeledImages
+from backend.learners.segmentation.answers import CompressedMap, MaskAnswers
+from backend.learners.segmentation.network import CHANNELS, DROPPED, STRIDE, SegmentationNetwork, new_network
+from backend.learners.segmentation.rendering import BACKGROUND, IGNORED, LabelMap, label_map
+from backend.learners.segmentation.training import train
+from backend.learners.weights import DamagedWeights, load_weights, save_weights
+
+FILE = "segmenter.safetensors"
+SIDE = 256  # pixels of the longer side of an image as the network sees it, at the most
+# A smaller share of the training set's pixels is slivers between regions that were painted by hand.
+BACKGROUND_SHARE = 0.01
+CELLS = 8  # a side of the grid that covers an image
+SAMPLES = 2  # a side, in each cell
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """pixels: (height, width, 3), both multiples of 32. original_size: width and height of the image, in pixels."""
+
+    pixels: NDArray[np.uint8]
+    original_size: tuple[int, int]
+
+
+class Segmenter:
+    """A segmentation network, on the GPU where there is one.
+
+    members: (members, channels), by what each member multiplies the features that the last layer is given.
+    """
+
+    size = SIDE
+
+    def __init__(
+        self, classes: tuple[str, ...], background: bool, network: SegmentationNetwork, members: Tensor
+    ) -> None:
+        self.classes = classes
+        self._background = background
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._network = network.eval().to(self._device)
+        self._members = members.to(self._device)
+
+    def prepare(self, image: Image.Image) -> PreparedImage:
+        """The image as `answers` takes it. Its sides keep their proportion as far as multiples of 32 allow."""
+        original = image.info.get("original_size", image.size)
+        resized = image.convert("RGB").resize(
+            working_size(*image.size), Image.Resampling.BILINEAR, reducing_gap=2.0
+        )
+        return PreparedImage(np.asarray(resized), (int(original[0]), int(original[1])))
+
+    def answers(self, prepared: Sequence[PreparedImage]) -> MaskAnswers:
+        """What it says of at least one image; those of the same size are looked at together."""
+        by_size = defaultdict(list)
+        for position, image in enumerate(prepared):
+            by_size[image.pixels.shape].append(position)
+        parts = [self._look([prepared[position] for position in positions]) for positions in by_size.values()]
+        order = np.argsort(np.concatenate(list(by_size.values())))
+        return MaskAnswers.concatenate(parts).take(order)
+
+    def _look(self, images: Sequence[PreparedImage]) -> MaskAnswers:
+        pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(self._device)
+        height, width = pixels.shape[1:3]
+        with torch.inference_mode():
+            features = self._network.features(
+                self._network.normalised(pixels.permute(0, 3, 1, 2).float().div_(255))
+            )
+            logits = self._network.last(features)
+            likeliest = functional.interpolate(logits, size=(height, width), mode="bilinear").argmax(dim=1)
+            confidences = _confidences(logits)
+            samples = self._samples(features)
+        maps = (likeliest + self._first).to(torch.uint8).cpu().numpy()
+        return MaskAnswers(
+            self.classes,
+            self._background,
+            samples.half().cpu().numpy(),
+            confidences.cpu().numpy(),
+            tuple(
+                CompressedMap.of(values, image.original_size)
+                for values, image in zip(maps, images, strict=True)
+            ),
+        )
+
+    @property
+    def _first(self) -> int:
+        """What the network's first value is in a label map."""
+        return 0 if self._background else 1
+
+    def _samples(self, features: Tensor) -> Tensor:
+        """(members, images, cells, pixels, values) probabilities, of each member, at pixels that lie on a grid."""
+        grid = CELLS * SAMPLES
+        rows, columns = (((torch.arange(grid) + 0.5) * (side / grid)).long() for side in features.shape[2:])
+        at = features[:, :, rows][:, :, :, columns]
+        at = at.reshape(*at.shape[:2], CELLS, SAMPLES, CELLS, SAMPLES).permute(0, 2, 4, 3, 5, 1)
+        at = at.reshape(len(at), CELLS**2, SAMPLES**2, -1)  # (images, cells, pixels, channels)
+        last = self._network.last
+        logits = torch.einsum("icpf,mf,vf->micpv", at, self._members, last.weight.flatten(1)) + last.bias
+        return torch.softmax(logits, dim=-1)
+
+    def save(self, directory: Path) -> None:
+        """Write the learner into `directory`, replacing the one there in a single step."""
+        arrays = {name: tensor.cpu().numpy() for name, tensor in self._network.state_dict().items()}
+        description = {
+            "classes": self.classes,
+            "background": self._background,
+            "encoder": self._network.encoder_name,
+        }
+        save_weights(directory / FILE, arrays | {"members": self._members.cpu().numpy()}, description)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote. Raises FileNotFoundError and `weights.DamagedWeights`."""
+        path = directory / FILE
+        arrays, description = load_weights(path)
+        try:
+            classes, background = tuple(description["classes"]), bool(description["background"])
+            network = SegmentationNetwork(description["encoder"], len(classes) + background)
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            members = tensors.pop("members")
+            network.load_state_dict(tensors)
+        except (KeyError, RuntimeError) as error:
+            raise DamagedWeights(f"{path} is damaged: delete it and it is made anew ({error})") from error
+        return cls(classes, background, network, members)
+
+
+def fit_segmenter(
+    images: LabeledImages,
+    classes: Sequence[str],
+    *,
+    members: int,
+    seed: int,
+    backbone: str = AUTO,
+    on_progress: Callable[[float], None] | None = None,
+) -> Segmenter:
+    """Train on images whose targets are of `MaskTarget`.
+
+    backbone: "auto" or the name of a timm model; see `new_network`. on_progress: is told the share that is done. The
+    background is something to learn unless hardly a pixel is of it: a set whose images are painted throughout has none.
+    The same images and seed give the same segmenter on a CPU.
+
+    Raises ValueError where there is no class, no image, or no pixel that is not ignored, and
+    `embedding.BackboneUnavailable` for a named backbone that cannot be had.
+    """
+    if not classes or not len(images):
+        raise ValueError("there is nothing to learn to segment: give at least one class and one image")
+    pixels, maps = _rendered(images, classes)
+    counts = np.sum([np.bincount(values.ravel(), minlength=IGNORED + 1) for values in maps], axis=0)
+    counted = counts[:IGNORED].sum()
+    if not counted:
+        raise ValueError("every pixel of every image is to be ignored: label some region")
+    background = bool(counts[BACKGROUND] >= BACKGROUND_SHARE * counted) or not counts[1:IGNORED].any()
+    if not background:  # the network's values start at the first class
+        maps = [
+            np.where(values == BACKGROUND, IGNORED, values - 1 + (values == IGNORED)).astype(np.uint8)
+            for values in maps
+        ]
+    # What libraries draw at random, the first weights and dropout, comes from the global generator.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = new_network(backbone, len(classes) + background)
+        network.to("cuda" if torch.cuda.is_available() else "cpu")
+        train(network, pixels, maps, seed, on_progress)
+    kept = torch.rand(members, CHANNELS, generator=torch.Generator().manual_seed(seed)) >= DROPPED
+    return Segmenter(tuple(classes), background, network, kept / (1 - DROPPED))
+
+
+def working_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height at which the network sees an image: those it has, or `SIDE` pixels on the longer side.
+
+    Rounded to multiples of `STRIDE`, so that nothing need be filled up.
+    """
+    scale = min(1.0, SIDE / max(width, height)) / STRIDE
+    return max(1, round(width * scale)) * STRIDE, max(1, round(height * scale)) * STRIDE
+
+
+def _rendered(
+    images: LabeledImages, classes: Sequence[str]
+) -> tuple[list[NDArray[np.uint8]], list[LabelMap]]:
+    pixels, maps = [], []
+    for position, target in enumerate(images.targets):
+        image = images.load(position)
+        size = working_size(*image.size)
+        pixels.append(
+            np.array(image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+        )
+        maps.append(label_map(target, classes, *size))
+    return pixels, maps
+
+
+def _confidences(logits: Tensor) -> Tensor:
+    """(images, values) mean probability of each value where it is the likeliest; 0 where it nowhere is."""
+    highest, likeliest = logits.softmax(dim=1).flatten(2).max(dim=1)
+    of_values = functional.one_hot(likeliest, logits.shape[1]).float()  # (images, pixels, values)
+    total = torch.einsum("ip,ipv->iv", highest, of_values)
+    return total / of_values.sum(dim=1).clamp(min=1)
