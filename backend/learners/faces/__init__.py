@@ -1,0 +1,8 @@
+"""Face recognition: metric learning on stored embeddings, an open set of people, and what tells them apart."""
+
+from backend.learners.faces.answers import FaceAnswers
+from backend.learners.faces.crops import face_crops
+from backend.learners.faces.evaluation import evaluate_faces
+from backend.learners.faces.recogniser import FaceRecogniser, fit_face_recogniser
+
+__all__ = ["FaceAnswers", "FaceRecogniser", "evaluate_faces", "face_crops", "fit_face_recogniser"]
