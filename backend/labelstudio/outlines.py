@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 MAX_POINTS = 40
-TOLERANCE = 0.75  # of a pixel: just above the steps of a slanting edge
+TOLERANCE = 1.0  # of a pixel: the steps of a slanting edge are smaller, at any angle
 SPECK = 1 / 2000  # share of the mask's pixels
 
 Corners = NDArray[np.float64]  # (corners, 2): x and y in pixels
