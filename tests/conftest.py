@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -134,19 +134,31 @@ def make_digits_project(
         images: how many, up to 1797.
         settings: of the project, as Label Studio names them (`maximum_annotations=3`, `label_config=…`).
     """
+    drawn = load_digits()
+    enlarged = [  # 0..16 → 0..255, 8 → 32 pixels
+        Image.fromarray(np.kron(pixels * 15.9375, np.ones((4, 4))).astype(np.uint8))
+        for pixels in drawn.images[:images]
+    ]
+    defaults = {"title": "Digits", "label_config": LABEL_CONFIG}
+    project_id, ids, folder = make_image_project(server, local_files, enlarged, **defaults | settings)
+    digits = {task: int(digit) for task, digit in zip(ids, drawn.target[:images], strict=True)}
+    return DigitsProject(project_id, digits, folder)
+
+
+def make_image_project(
+    server: LabelStudioServer, local_files: Path, images: Sequence[Image.Image], **settings: Any
+) -> tuple[int, list[int], Path]:
+    """Make a project of images, served as local files: its id, those of the tasks in the images' order, the folder."""
     folder = local_files / uuid.uuid4().hex
     folder.mkdir()
-    drawn = load_digits()
-    for number in range(images):
-        pixels = np.kron(drawn.images[number] * 15.9375, np.ones((4, 4)))  # 0..16 → 0..255, 8 → 32 pixels
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:04}.png")
-
+    for number, image in enumerate(images):
+        image.save(folder / f"{number:04}.png")
     sdk = label_studio_sdk.LabelStudio(base_url=server.url, api_key=server.api_key)
-    project = sdk.projects.create(**{"title": "Digits", "label_config": LABEL_CONFIG} | settings)
+    project = sdk.projects.create(**settings)
     sdk.import_storage.local.create(project=project.id, path=str(folder), use_blob_urls=True)
-    tasks = [{"image": f"/data/local-files/?d={folder.name}/{number:04}.png"} for number in range(images)]
+    tasks = [
+        {"image": f"/data/local-files/?d={folder.name}/{number:04}.png"} for number in range(len(images))
+    ]
     if tasks:
         sdk.projects.import_tasks(id=project.id, request=tasks)
-    ids = sorted(LabelStudio(server.url, server.api_key).task_ids(project.id))
-    digits = {task: int(digit) for task, digit in zip(ids, drawn.target[:images], strict=True)}
-    return DigitsProject(project.id, digits, folder)
+    return project.id, sorted(LabelStudio(server.url, server.api_key).task_ids(project.id)), folder

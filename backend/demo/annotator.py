@@ -1,5 +1,6 @@
 """An annotator who works through Label Studio's own API, as its user interface does."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,11 @@ class Annotator:
     def choose(self, task_id: int, control: str, to_name: str, choices: list[str]) -> int:
         """Submit an annotation that chooses; returns its id."""
         value = {"from_name": control, "to_name": to_name, "type": "choices", "value": {"choices": choices}}
-        return self._submit(task_id, {"result": [value], "lead_time": 1.0})
+        return self.answer(task_id, [value])
+
+    def answer(self, task_id: int, result: Sequence[Mapping[str, Any]]) -> int:
+        """Submit an annotation with this result; returns its id."""
+        return self._submit(task_id, {"result": list(result), "lead_time": 1.0})
 
     def skip(self, task_id: int) -> int:
         """Skip a task; returns the id of the annotation that says so."""

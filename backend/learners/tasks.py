@@ -218,14 +218,17 @@ def evaluate_answers(question: Question, answers: Answers, targets: Sequence[Tar
             shares = class_shares(targets, given.classes)
             return evaluate(given.probabilities.mean(axis=0), shares, given.classes, given.multi_label)
         case "detection":
-            from backend.learners.detection import evaluate_boxes
+            from backend.learners.detection import BoxAnswers, evaluate_boxes
 
-            return evaluate_boxes(answers, targets, question.classes)
+            boxes = cast("Sequence[BoxTarget]", targets)
+            return evaluate_boxes(cast(BoxAnswers, answers), boxes, question.classes)
         case "segmentation":
-            from backend.learners.segmentation import evaluate_masks
+            from backend.learners.segmentation import MaskAnswers, evaluate_masks
 
-            return evaluate_masks(answers, targets, question.classes)
+            masks = cast("Sequence[MaskTarget]", targets)
+            return evaluate_masks(cast(MaskAnswers, answers), masks, question.classes)
         case "face":
-            from backend.learners.faces import evaluate_faces
+            from backend.learners.faces import FaceAnswers, evaluate_faces
 
-            return evaluate_faces(answers, targets)
+            names = cast("Sequence[ChoiceTarget]", targets)
+            return evaluate_faces(cast(FaceAnswers, answers), names)
