@@ -18,26 +18,24 @@ TRANSPARENT_AND_OPAQUE = b"\x00\xff"
 
 
 def decode(url: str, max_pixels: int) -> Image.Image:
-    """The opacity of each pixel, as an image of mode L.
-
-    Raises ValueError for what is no PNG, or a larger one.
-    """
+    """The picture. Raises ValueError for what is no PNG, or a larger one."""
     if not url.startswith(PREFIX):
         raise ValueError("a bitmask must be a PNG as a data URL")
     try:
         image = Image.open(BytesIO(base64.b64decode(url[len(PREFIX) :], validate=True)), formats=["PNG"])
         if image.width * image.height > max_pixels:
             raise ValueError(f"a bitmask of more than {max_pixels} pixels")
-        return image.convert("RGBA").getchannel("A")
+        image.load()
     except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"a bitmask that cannot be read: {error}") from None
+    return image
 
 
-def opaque(opacity: Image.Image) -> Iterator[NDArray[np.uint8]]:
+def opaque(picture: Image.Image) -> Iterator[NDArray[np.uint8]]:
     """1 where it is not wholly transparent, some rows at a time."""
-    for top in range(0, opacity.height, ROWS):
-        part = opacity.crop((0, top, opacity.width, min(opacity.height, top + ROWS)))
-        yield (np.asarray(part) > 0).astype(np.uint8)
+    for top in range(0, picture.height, ROWS):
+        part = picture.crop((0, top, picture.width, min(picture.height, top + ROWS)))
+        yield (np.asarray(part.convert("RGBA").getchannel("A")) > 0).astype(np.uint8)
 
 
 def encode(blocks: Iterable[NDArray[np.uint8]], width: int, height: int) -> str:

@@ -17,7 +17,7 @@ from backend.labelstudio import bitmask, brush
 from backend.labelstudio.agreement import medoid
 from backend.labelstudio.control import Control
 from backend.labelstudio.outlines import outlines
-from backend.labelstudio.pixels import bitmap, edges_of, filled, resized, rows
+from backend.labelstudio.pixels import bitmap, edges_of, filled, resized, rows, run_lengths
 from backend.labelstudio.regions import (
     clipped,
     is_asked,
@@ -132,10 +132,9 @@ def _bitmask(value: Mapping[str, Any], label: str | None) -> Bitmap | None:
     url = value.get("imageDataURL")
     if not isinstance(url, str):
         return None
-    opacity = bitmask.decode(url, MAX_PIXELS)
-    if opacity.getextrema() == (0, 0):
-        return None
-    return bitmap(label, bitmask.opaque(opacity), opacity.width, opacity.height)
+    picture = bitmask.decode(url, MAX_PIXELS)
+    region = bitmap(label, bitmask.opaque(picture), picture.width, picture.height)
+    return region if coco.area(run_lengths(region)) else None
 
 
 def _values(region: Region, control: Control, width: int, height: int) -> Iterator[dict[str, Any]]:
@@ -175,8 +174,7 @@ def _classes(target: MaskTarget, width: int, height: int) -> dict[str, Any]:
     masks: dict[str, list[Any]] = {}
     for region in target.regions:
         if region.label is not None:
-            counts = resized(region, width, height).counts.encode("ascii")
-            masks.setdefault(region.label, []).append({"size": [height, width], "counts": counts})
+            masks.setdefault(region.label, []).append(run_lengths(resized(region, width, height)))
     return {label: coco.merge(parts) for label, parts in masks.items()}
 
 

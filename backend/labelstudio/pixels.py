@@ -6,6 +6,7 @@ Whatever the size, no more than one whole mask, a byte a pixel, is in memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +44,18 @@ def rows(region: Polygon | Bitmap, width: int, height: int) -> Iterator[NDArray[
 
 def decoded(region: Bitmap) -> NDArray[np.uint8]:
     """The whole mask of a region, (height, width). Raises ValueError where its run lengths are of another size."""
-    counts = {"size": [region.height, region.width], "counts": region.counts.encode("ascii")}
     try:
-        mask: NDArray[np.uint8] = coco.decode(counts)
+        mask: NDArray[np.uint8] = coco.decode(run_lengths(region))
     except ValueError:
         raise ValueError(
             f"the run lengths are not of a mask of {region.width} × {region.height} pixels"
         ) from None
     return mask
+
+
+def run_lengths(region: Bitmap) -> dict[str, Any]:
+    """The region as COCO's own tools take it."""
+    return {"size": [region.height, region.width], "counts": region.counts.encode("ascii")}
 
 
 def rasterized(polygon: Polygon, width: int, height: int) -> Bitmap:
