@@ -5,9 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from label_studio_sdk.converter.brush import mask2rle
+from pycocotools import mask as coco_mask
 
+from backend.simulation.dataset import Dataset
 from backend.simulation.datasets import DatasetError, read_dataset
+from backend.targets import Bitmap, Box, BoxTarget, MaskTarget, Polygon
 from tests.simulation.drawn import draw
 
 CONFIG = """<View><Image name="img" value="$photo"/><Choices name="what" toName="img" choice="multiple">
@@ -27,6 +32,41 @@ def annotation(*choices: str, user: int = 1, **changes: Any) -> dict[str, Any]:
 
 def task(number: int, image: str, *annotations: Mapping[str, Any], **data: Any) -> dict[str, Any]:
     return {"id": number, "data": {"photo": image, **data}, "annotations": list(annotations), "meta": {}}
+
+
+def region(kind: str, value: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """A region on an image of 40 × 20 pixels."""
+    return {
+        "from_name": "what",
+        "to_name": "img",
+        "type": kind,
+        "value": {**value, kind: [label]},
+        "original_width": 40,
+        "original_height": 20,
+        "image_rotation": 0,
+    }
+
+
+def rectangle(label: str, x: float, y: float, width: float, height: float) -> dict[str, Any]:
+    return region("rectanglelabels", {"x": x, "y": y, "width": width, "height": height, "rotation": 0}, label)
+
+
+def brush(label: str, mask: np.ndarray) -> dict[str, Any]:
+    """As Label Studio's own converter writes it."""
+    return region("brushlabels", {"format": "rle", "rle": mask2rle(mask.astype(np.uint8) * 255)}, label)
+
+
+def polygon(label: str, *points: tuple[float, float]) -> dict[str, Any]:
+    return region("polygonlabels", {"points": [list(point) for point in points], "closed": True}, label)
+
+
+def answer(*regions: Mapping[str, Any], user: int = 1) -> dict[str, Any]:
+    return {"result": list(regions), "completed_by": user, "was_cancelled": False}
+
+
+def config(tag: str, *labels: str, kind: str = "Label") -> str:
+    inside = "".join(f'<{kind} value="{label}"/>' for label in labels)
+    return f'<View><Image name="img" value="$photo"/><{tag} name="what" toName="img">{inside}</{tag}></View>'
 
 
 def export(folder: Path, *tasks: Mapping[str, Any]) -> str:
@@ -194,3 +234,150 @@ def test_a_labeling_config_that_does_not_fit(tmp_path: Path):
     (tmp_path / "config.xml").write_text("<View/>")
     with pytest.raises(DatasetError, match=r"config\.xml: The labeling config has no image"):
         read_dataset(export(tmp_path, task(1, "a.png", annotation("cat"))))
+
+
+def truths(dataset: Dataset) -> list[BoxTarget | MaskTarget]:
+    assert dataset.truths is not None
+    return [dataset.truths(position) for position in range(len(dataset))]
+
+
+@pytest.mark.parametrize("labeling_config", [None, config("RectangleLabels", "dog", "cat", "cow")])
+def test_boxes(tmp_path: Path, labeling_config: str | None):
+    """Of three annotators, the boxes that agree most; a skipped task is left out, an empty one is not."""
+    for name in "abcd":
+        draw(tmp_path / f"{name}.png", size=(40, 20))
+    if labeling_config:
+        (tmp_path / "config.xml").write_text(labeling_config)
+    cat, dog = rectangle("cat", 10, 10, 20, 30), rectangle("dog", 50, 50, 25, 50)
+    near = rectangle("cat", 10, 10, 22, 30)
+    tasks = [
+        task(1, "a.png", answer(cat, dog), weather="sun"),
+        task(2, "b.png", answer(dog), answer(cat, user=2), answer(near, user=3), weather="sun"),
+        task(3, "c.png", answer(), weather="rain"),
+        task(4, "d.png", annotation(was_cancelled=True), weather="rain"),
+    ]
+    dataset = read_dataset(export(tmp_path, *tasks), task="detection")
+    assert dataset.task == "detection"
+    assert dataset.multi_label
+    first, second, third = truths(dataset)
+    assert first == BoxTarget(
+        (Box("cat", 0.1, 0.1, pytest.approx(0.3), 0.4), Box("dog", 0.5, 0.5, 0.75, 1.0))
+    )
+    assert isinstance(second, BoxTarget)
+    assert [box.label for box in second.boxes] == ["cat"]
+    assert second.annotators == 3
+    assert third == BoxTarget(())
+    assert dataset.classes == (("dog", "cat") if labeling_config else ("cat", "dog"))
+    cats = dataset.classes.index("cat")
+    assert dataset.targets[:, cats].tolist() == [1, 1, 0]
+    assert dataset.targets[:, 1 - cats].tolist() == [1, 0, 0]
+    assert dataset.groups["weather"].tolist() == ["sun", "sun", "rain"]
+
+
+@pytest.mark.parametrize("labeling_config", [None, config("BrushLabels", "road", "car")])
+def test_brushes(tmp_path: Path, labeling_config: str | None):
+    for name in "ab":
+        draw(tmp_path / f"{name}.png", size=(40, 20))
+    if labeling_config:
+        (tmp_path / "config.xml").write_text(labeling_config)
+    road, car = np.zeros((2, 20, 40), np.bool_)
+    road[10:] = True
+    car[12:15, 3:9] = True
+    tasks = [task(1, "a.png", answer(brush("road", road), brush("car", car))), task(2, "b.png", answer())]
+    dataset = read_dataset(export(tmp_path, *tasks), task="segmentation")
+    assert set(dataset.classes) == {"road", "car"}
+    assert dataset.targets.tolist() == [[1, 1], [0, 0]]
+    first, second = truths(dataset)
+    assert isinstance(first, MaskTarget)
+    assert (first.width, first.height) == (40, 20)
+    assert [part.label for part in first.regions] == ["road", "car"]
+    for part, drawn in zip(first.regions, (road, car), strict=True):
+        assert isinstance(part, Bitmap)
+        decoded = coco_mask.decode({"size": [part.height, part.width], "counts": part.counts.encode()})
+        assert np.array_equal(decoded.astype(bool), drawn)
+    assert isinstance(second, MaskTarget)
+    assert second.regions == ()
+
+
+def test_polygons(tmp_path: Path):
+    for name in "ab":
+        draw(tmp_path / f"{name}.png", size=(40, 20))
+    tasks = [
+        task(1, "a.png", answer(polygon("car", (0, 0), (50, 0), (50, 100)))),
+        task(2, "b.png", answer(polygon("road", (0, 0), (100, 0), (100, 100), (0, 100)))),
+    ]
+    dataset = read_dataset(export(tmp_path, *tasks), task="segmentation")
+    assert dataset.classes == ("car", "road")
+    first = truths(dataset)[0]
+    assert isinstance(first, MaskTarget)
+    assert first.regions == (Polygon("car", ((0, 0), (0.5, 0), (0.5, 1))),)
+
+
+def test_people_are_choices(tmp_path: Path):
+    for name in "abc":
+        draw(tmp_path / f"{name}.png")
+    tasks = [
+        task(n, f"{name}.png", annotation(who))
+        for n, (name, who) in enumerate(zip("abc", ("eve", "bob", "eve"), strict=False))
+    ]
+    for labeling_config in (
+        None,
+        config("Choices", "eve", "bob", kind="Choice"),
+        config("Choices", "eve", "bob", kind="Choice").replace("<View>", '<View model_task="face">'),
+    ):
+        if labeling_config:
+            (tmp_path / "config.xml").write_text(labeling_config)
+        dataset = read_dataset(export(tmp_path, *tasks), task="face")
+        assert dataset.task == "face"
+        assert not dataset.multi_label
+        assert dataset.truths is None
+        eves = dataset.targets[:, dataset.classes.index("eve")]
+        assert (dataset.targets.sum(axis=1) == 1).all()
+        assert eves.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "labeling_config", [None, config("TextArea").replace("<View>", '<View model_task="face">')]
+)
+def test_people_are_written_names(tmp_path: Path, labeling_config: str | None):
+    for name in "abc":
+        draw(tmp_path / f"{name}.png")
+    if labeling_config:
+        (tmp_path / "config.xml").write_text(labeling_config)
+    tasks = [
+        task(
+            n,
+            f"{name}.png",
+            answer({"from_name": "what", "to_name": "img", "type": "textarea", "value": {"text": [who]}}),
+        )
+        for n, (name, who) in enumerate(zip("abc", ("eve", "bob", "eve"), strict=True))
+    ]
+    dataset = read_dataset(export(tmp_path, *tasks), task="face")
+    assert dataset.classes == ("bob", "eve")
+    assert dataset.targets.tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+def test_people_in_boxes_are_refused(tmp_path: Path):
+    """An image may have several of them."""
+    draw(tmp_path / "a.png")
+    people = config("Choices", "eve", "bob", kind="Choice").replace(
+        'name="what"', 'name="who" perRegion="true"'
+    )
+    boxes = '<RectangleLabels name="what" toName="img"><Label value="face"/></RectangleLabels></View>'
+    (tmp_path / "config.xml").write_text(
+        people.replace("<View>", '<View model_task="face">').replace("</View>", boxes)
+    )
+    with pytest.raises(DatasetError, match="'who' names the people in boxes"):
+        read_dataset(export(tmp_path, task(1, "a.png", answer(rectangle("face", 1, 1, 9, 9)))), task="face")
+
+
+def test_a_task_that_nothing_is_asked_for(tmp_path: Path):
+    draw(tmp_path / "a.png")
+    (tmp_path / "config.xml").write_text(config("RectangleLabels", "dog"))
+    path = export(tmp_path, task(1, "a.png", answer(rectangle("dog", 1, 1, 9, 9))))
+    for asked in ("classification", "segmentation", "face"):
+        with pytest.raises(DatasetError, match=f"nothing that is learned by {asked}, but for detection"):
+            read_dataset(path, task=asked)
+    (tmp_path / "config.xml").unlink()
+    with pytest.raises(DatasetError, match="has no region with a label; it has: rectanglelabels"):
+        read_dataset(path, task="segmentation")

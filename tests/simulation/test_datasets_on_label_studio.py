@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from label_studio_sdk.converter.brush import mask2rle
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from backend.demo.annotator import Annotator
 from backend.demo.label_studio import LabelStudioServer
@@ -25,11 +27,15 @@ from backend.labelstudio.media import MediaFetcher
 from backend.simulation.dataset import Dataset
 from backend.simulation.datasets import DatasetError, read_dataset
 from backend.simulation.datasets.label_studio_tasks import TaskImage
+from backend.targets import Box, BoxTarget
 from tests.conftest import DigitsProject, make_digits_project
 
 TASKS = 8
 SEVERAL = """<View><Image name="image" value="$image"/><Choices name="digit" toName="image" choice="multiple">
     <Choice value="even"/><Choice value="round"/></Choices></View>"""
+PARTS = """<View><Image name="image" value="$image"/>
+    <RectangleLabels name="boxes" toName="image"><Label value="digit"/></RectangleLabels>
+    <BrushLabels name="parts" toName="image"><Label value="ink"/><Label value="paper"/></BrushLabels></View>"""
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +140,37 @@ def test_several_choices(
         assert dataset.targets.tolist() == [[1, 1], [0, 1], [0, 0]]
 
 
+def test_boxes_and_regions(
+    label_studio: LabelStudioServer, http: httpx.Client, make_project: Callable[..., Any], tmp_path: Path
+):
+    """The first control of the task counts, of several on one image."""
+    project = make_project(2, label_config=PARTS)
+    first, second = project.digits
+    with Image.open(project.images / "0000.png") as drawn:
+        width, height = drawn.size
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 2 :, : width // 4] = 255
+    size = {"to_name": "image", "original_width": width, "original_height": height, "image_rotation": 0}
+    box = {"x": 25, "y": 50, "width": 50, "height": 25, "rotation": 0, "rectanglelabels": ["digit"]}
+    painted = {"format": "rle", "rle": mask2rle(mask), "brushlabels": ["ink"]}
+    result = [
+        {**size, "from_name": "boxes", "type": "rectanglelabels", "value": box},
+        {**size, "from_name": "parts", "type": "brushlabels", "value": painted},
+    ]
+    for task_id, regions in ((first, result), (second, [])):
+        http.post(f"/api/tasks/{task_id}/annotations/", json={"result": regions}).raise_for_status()
+    for source in (f"project:{project.id}", exported(http, project.id, tmp_path / "set")):
+        boxes, regions = (read_dataset(source, task=task) for task in ("detection", "segmentation"))
+        assert (boxes.classes, regions.classes) == (("digit",), ("ink",))
+        assert boxes.targets.tolist() == regions.targets.tolist() == [[1], [0]]
+        assert boxes.truths(0) == BoxTarget((Box("digit", 0.25, 0.5, 0.75, 0.75),))
+        assert boxes.truths(1) == BoxTarget(())
+        [region] = regions.truths(0).regions
+        encoded = {"size": [region.height, region.width], "counts": region.counts.encode()}
+        assert np.array_equal(coco_mask.decode(encoded) > 0, mask > 0)
+        assert regions.truths(1).regions == ()
+
+
 def test_an_uploaded_image(
     label_studio: LabelStudioServer,
     http: httpx.Client,
@@ -175,7 +212,7 @@ class TestWhatFails:
 
     def test_a_project_that_asks_for_something_else(self, make_project: Callable[..., Any]):
         config = '<View><Image name="image" value="$image"/><Rating name="r" toName="image"/></View>'
-        with pytest.raises(UnsupportedConfig, match="only 'Rating'"):
+        with pytest.raises(UnsupportedConfig, match="'Rating' 'r' cannot be learned"):
             read_dataset(f"project:{make_project(1, label_config=config).id}")
 
     def test_without_a_key(self, monkeypatch: pytest.MonkeyPatch):
