@@ -18,9 +18,11 @@ from strategies.default import Default
 from strategies.density import InformationDensity, Representative
 from strategies.diversity import KCenterGreedy
 from strategies.domain import ActiveAdversarialDomainAdaptation, Discriminative
+from strategies.faces import Novelty, UnknownClusters, VerificationThreshold
 from strategies.gradients import Badge, ExpectedGradientLength
 from strategies.near_duplicates import WithoutNearDuplicates
 from strategies.objective import Factor, Objective
+from strategies.objects import LocalisationStability, ObjectDiversity
 from strategies.outliers import FarthestFromLabeled
 from strategies.pool import MissingNeed, Need, Pool, Units, Validation, Verification
 from strategies.power_bald import PowerAcquisition, PowerBald
@@ -60,12 +62,15 @@ __all__ = [
     "KMeans",
     "KMeansPlusPlus",
     "LeastConfidence",
+    "LocalisationStability",
     "Margin",
     "MaxHerding",
     "MeanStandardDeviation",
     "MissingNeed",
     "Mixture",
     "Need",
+    "Novelty",
+    "ObjectDiversity",
     "Objective",
     "Pool",
     "PowerAcquisition",
@@ -85,9 +90,11 @@ __all__ = [
     "TypiClust",
     "UncertaintyHerding",
     "Units",
+    "UnknownClusters",
     "Validation",
     "VariationRatio",
     "Verification",
+    "VerificationThreshold",
     "VoteEntropy",
     "WithoutNearDuplicates",
     "strategy",

@@ -46,6 +46,11 @@ def fingerprints(pool: Pool, indices: Indices) -> NDArray[np.uint64]:
         values, inverse = np.unique(pool.group(name)[indices], return_inverse=True)
         hashes *= _ODD
         hashes += np.array([crc32(value.encode()) for value in values], dtype=np.uint64)[inverse]
+    if pool.units is not None:
+        positions, counts = pool.units.of(indices)
+        hashes *= _ODD
+        of_units = fingerprints(pool.units.pool, positions) * _ODD  # so that units without content count, too
+        np.add.at(hashes, np.repeat(np.arange(len(indices)), counts), of_units + _ODD)
     return hashes
 
 

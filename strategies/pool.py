@@ -88,6 +88,15 @@ class Units:
         order = np.argsort(owners, kind="stable")
         return order, owners[order]
 
+    def of(self, images: Indices) -> tuple[Indices, Indices]:
+        """The positions of the units of some images, one image after the other, and how many each of them has."""
+        order, owners = self.by_owner  # so that the units of a few images are found without going through all
+        starts, ends = (np.searchsorted(owners, images, side) for side in ("left", "right"))
+        counts = ends - starts
+        return order[
+            np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        ], counts
+
 
 @dataclass(frozen=True, eq=False)
 class Pool:
@@ -293,11 +302,8 @@ class Pool:
 
 
 def _take_units(units: Units, indices: Indices) -> Units:
-    order, owners = units.by_owner  # so that the units of a few images are found without going through all
-    starts, ends = (np.searchsorted(owners, indices, side) for side in ("left", "right"))
-    counts = ends - starts
-    places = np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
-    return Units(units.pool.take(order[places]), np.repeat(np.arange(len(indices)), counts))
+    positions, counts = units.of(indices)
+    return Units(units.pool.take(positions), np.repeat(np.arange(len(indices)), counts))
 
 
 def _rows(name: str, array: Any) -> Floats:

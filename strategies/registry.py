@@ -25,9 +25,11 @@ from strategies.default import Default
 from strategies.density import InformationDensity, Representative
 from strategies.diversity import KCenterGreedy
 from strategies.domain import ActiveAdversarialDomainAdaptation, Discriminative
+from strategies.faces import Novelty, UnknownClusters, VerificationThreshold
 from strategies.gradients import Badge, ExpectedGradientLength
 from strategies.near_duplicates import WithoutNearDuplicates
 from strategies.objective import Objective
+from strategies.objects import LocalisationStability, ObjectDiversity
 from strategies.outliers import FarthestFromLabeled
 from strategies.power_bald import PowerAcquisition, PowerBald
 from strategies.product import Product
@@ -88,6 +90,13 @@ STRATEGIES = Registry(
         # Regions
         "regions": Regions,
         "region_impurity": RegionImpurity,
+        # Objects
+        "localisation_stability": LocalisationStability,
+        "object_diversity": ObjectDiversity,
+        # Faces
+        "verification_threshold": VerificationThreshold,
+        "novelty": Novelty,
+        "unknown_clusters": UnknownClusters,
         # Balance
         "balance": Balance,
         "quotas": Quotas,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies import Pool, Ranking, Strategy, Units, Validation, strategy, strategy_names
+from strategies import Pool, Ranking, Strategy, Units, Validation, Verification, strategy, strategy_names
 
 SPECS = [
     *(
@@ -21,6 +21,10 @@ SPECS = [
     "{clue: least_confidence}",
     "{prob_cover: {delta: 1.5}}",
     "{regions: {score: bald, reduction: top_k_mean, without_units: first}}",
+    "{regions: {score: localisation_stability, reduction: mean}}",
+    "{product: {objectives: [margin, object_diversity], strengths: [1, 2]}}",
+    "{product: {objectives: [verification_threshold, novelty, k_center_greedy]}}",
+    "{filter_then_diversify: {filter: unknown_clusters, keep: 2}}",
     "{mixture: {strategies: [margin, k_center_greedy], shares: [2, 1]}}",
     "{product: {objectives: [margin, k_center_greedy, balance], strengths: [1, 1, 0.5]}}",
     "{product: {objectives: [entropy, {balance: {over: weather, target: proportional}}]}}",
@@ -52,8 +56,20 @@ def pools(draw: st.DrawFn) -> Pool:
             rng.integers(-values, 1 + values, size=(validated, 3)), rng.random(validated) < 0.5
         ),
         units=Units(
-            Pool(units, committee=_probabilities(unit_votes, multi_label, values), multi_label=multi_label),
+            Pool(
+                units,
+                committee=_probabilities(unit_votes, multi_label, values),
+                embeddings=rng.integers(-values, 1 + values, size=(units, 2)),
+                labeled_embeddings=rng.integers(-values, 1 + values, size=(labeled, 2)),
+                localisation=rng.integers(1 + values, size=units) / values,
+                multi_label=multi_label,
+            ),
             rng.integers(size, size=units),
+        ),
+        localisation=rng.integers(1 + values, size=size) / values,
+        verification=Verification(
+            rng.integers(-values, 1 + values, size=(size, draw(st.integers(0, 3)))) / values,
+            draw(st.sampled_from([-1.0, 0.0, 0.5, 1.0])),
         ),
         groups={"weather": np.array(["rain", "sun"])[embeddings[:, 0] % 2]},
         labeled_groups={"weather": np.array(["rain", "snow"])[rng.integers(2, size=labeled)]},
@@ -111,8 +127,16 @@ def test_the_same_seed_gives_the_same_picks(strategy: Strategy) -> None:
         labeled_targets=np.eye(4)[rng.integers(4, size=10)],
         validation=Validation(rng.normal(size=(40, 16)), rng.random(40) < 0.5),
         units=Units(
-            Pool(500, committee=rng.dirichlet(np.ones(4), size=(5, 500))), rng.integers(300, size=500)
+            Pool(
+                500,
+                committee=rng.dirichlet(np.ones(4), size=(5, 500)),
+                embeddings=rng.normal(size=(500, 8)),
+                localisation=rng.random(500),
+            ),
+            rng.integers(300, size=500),
         ),
+        localisation=rng.random(300),
+        verification=Verification(rng.uniform(-1, 1, size=(300, 4)), 0.5),
         groups={"weather": np.array(["rain", "sun"])[rng.integers(2, size=300)]},
         labeled_groups={"weather": np.array(["rain", "snow"])[rng.integers(2, size=10)]},
     )
@@ -133,6 +157,8 @@ def test_an_empty_pool(strategy: Strategy) -> None:
         labeled_targets=np.eye(3)[:2],
         validation=Validation(np.ones((2, 3)), np.array([True, False])),
         units=Units(Pool(0, committee=np.empty((2, 0, 3))), np.empty(0, np.int64)),
+        localisation=np.empty(0),
+        verification=Verification(np.empty((0, 3)), 0.5),
         groups={"weather": np.empty(0, str)},
         labeled_groups={"weather": np.array(["rain", "sun"])},
     )
