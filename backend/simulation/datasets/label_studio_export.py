@@ -5,10 +5,9 @@
 What annotators chose for whole images, their boxes or their regions are read: of several who annotated a task, the
 shares of votes, or the boxes or regions that agree most with the others'. Skipped tasks are left out, and other plain
 values in the tasks' data are metadata. An export does not hold the labeling config: without `config.xml`, the classes
-are those that occur, and an image may have several choices if any has. Images that
-Label Studio keeps (`/data/upload/…`, `/data/local-files/?d=…`) are looked for in `images/` and beside the export; those
-that are not there and those on the web are fetched through Label Studio, where LABEL_STUDIO_URL and
-LABEL_STUDIO_API_KEY say which.
+are those that occur, and an image may have several choices if any has. Images that Label Studio keeps
+(`/data/upload/…`, `/data/local-files/?d=…`) are looked for in `images/` and beside the export; those that are not there
+and those on the web are fetched through Label Studio, where LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY say which.
 
 The format: https://labelstud.io/guide/export#JSON
 """
