@@ -36,7 +36,7 @@ def evaluate_faces(answers: FaceAnswers, targets: Sequence[ChoiceTarget]) -> Eva
             f"expected a target for each of at least 1 answers, got {len(targets)} for {len(answers)}"
         )
     place = {name: index for index, name in enumerate(answers.classes)}
-    people = [_people(target) for target in targets]
+    people = [likeliest_people(target) for target in targets]
     is_known = np.array([any(name in place for name in names) for names in people])
     likest = answers.similarities.argmax(axis=1)
     is_right = np.array([answers.classes[p] in names for p, names in zip(likest, people, strict=True)])
@@ -60,8 +60,8 @@ def evaluate_faces(answers: FaceAnswers, targets: Sequence[ChoiceTarget]) -> Eva
     )
 
 
-def _people(target: ChoiceTarget) -> frozenset[str]:
-    """Those with most votes."""
+def likeliest_people(target: ChoiceTarget) -> frozenset[str]:
+    """Those with most votes: one, or several on a tie."""
     most = max(target.votes.values())
     return frozenset(name for name, vote in target.votes.items() if np.isclose(vote, most))
 
