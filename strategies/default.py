@@ -5,6 +5,12 @@ from dataclasses import dataclass, field
 from strategies.coverage import MaxHerding, UncertaintyHerding
 from strategies.pool import Need, Pool
 from strategies.protocol import Ranking, Strategy
+from strategies.regions import Regions
+from strategies.uncertainty import Entropy
+
+
+def _herding_of_parts() -> Strategy:
+    return UncertaintyHerding(Regions(Entropy(), reduction="sum"))
 
 
 @dataclass(frozen=True)
@@ -13,10 +19,13 @@ class Default:
 
     Which phase it is needs no threshold: the uncertainty of a new learner is spread over the pool, so that with few
     labels the second is much like the first; as labels come in, it gathers at the borders between classes.
+    Where the learner judges parts of the images, boxes or cells, their doubts are added up: an image costs about the same
+    with much to learn in it as with little.
     """
 
     cold_start: Strategy = field(default_factory=MaxHerding)
     learned: Strategy = field(default_factory=UncertaintyHerding)
+    learned_in_parts: Strategy = field(default_factory=_herding_of_parts)
     needs: frozenset[Need] = field(init=False, repr=False)
 
     name = "default"
@@ -26,5 +35,8 @@ class Default:
 
     def rank(self, pool: Pool, size: int, *, batch_size: int, seed: int) -> Ranking:
         """By the strategy of the phase. A pool without a committee is one without a learner."""
-        phase = self.cold_start if pool.committee is None else self.learned
+        if pool.committee is None:
+            phase = self.cold_start
+        else:
+            phase = self.learned if pool.units is None else self.learned_in_parts
         return phase.rank(pool, size, batch_size=batch_size, seed=seed)
