@@ -19,8 +19,8 @@ class Default:
 
     Which phase it is needs no threshold: the uncertainty of a new learner is spread over the pool, so that with few
     labels the second is much like the first; as labels come in, it gathers at the borders between classes.
-    Where the learner judges parts of the images, boxes or cells, their doubts are added up: an image costs about the same
-    with much to learn in it as with little.
+    Where the learner judges parts of the images, boxes or cells, its doubts of them are added up: an image costs about
+    the same with much to learn in it as with little.
     """
 
     cold_start: Strategy = field(default_factory=MaxHerding)
