@@ -38,7 +38,9 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
     scenes = labeled([scene(seed) for seed in range(30)])
-    return fit_segmenter(scenes, CLASSES, members=6, seed=0, backbone="scratch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "LEAST_IMAGES", 800)
+        return fit_segmenter(scenes, CLASSES, members=6, seed=0, backbone="scratch")
 
 
 def test_thirty_drawn_scenes_are_enough(segmenter: Segmenter) -> None:
@@ -75,13 +77,14 @@ def test_answers_do_not_depend_on_the_batch(segmenter: Segmenter) -> None:
 def test_every_image_has_as_many_cells_and_pixels(segmenter: Segmenter) -> None:
     answers = looked_at(segmenter, [scene(0)[0], Image.new("RGB", (3, 900)), Image.new("RGB", (7000, 7150))])
     assert answers.samples.shape == (6, 3, 64, 4, 4)
-    assert [(one.width, one.height) for one in answers.maps] == [(96, 96), (32, 256), (256, 256)]
+    assert [(one.width, one.height) for one in answers.maps] == [(96, 96), (32, 192), (192, 192)]
     np.testing.assert_allclose(answers.samples.astype(float).sum(axis=-1), 1, atol=5e-3)
 
 
 def test_samples_are_where_they_say(segmenter: Segmenter) -> None:
-    """The left half is a disc's colour, so the cells of the left half say so."""
-    image = Image.new("RGB", (96, 96), (125, 125, 125))
+    image = Image.fromarray(
+        np.random.default_rng(0).integers(90, 160, (96, 96, 1), np.uint8).repeat(3, axis=2)
+    )
     image.paste((200, 60, 60), (12, 12, 36, 36))
     samples = (
         looked_at(segmenter, [image]).samples[:, 0].astype(float).mean(axis=0)
@@ -104,10 +107,10 @@ def test_the_original_size_is_kept(segmenter: Segmenter) -> None:
 
 @pytest.mark.parametrize(
     ("size", "working"),
-    [((240, 180), (256, 192)), ((1, 1), (32, 32)), ((8000, 6000), (256, 192)), ((10, 9000), (32, 256))],
+    [((240, 180), (192, 128)), ((1, 1), (32, 32)), ((8000, 8000), (192, 192)), ((10, 9000), (32, 192))],
 )
 def test_working_sizes(size: tuple[int, int], working: tuple[int, int]) -> None:
-    assert working_size(*size) == working
+    assert working_size(*size, 192) == working
 
 
 def test_saved_and_loaded(segmenter: Segmenter, tmp_path: Path) -> None:

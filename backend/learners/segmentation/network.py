@@ -16,7 +16,7 @@ from backend.learners.embedding import AUTO, CPU_BACKBONE, BackboneUnavailable, 
 
 log = logging.getLogger(__name__)
 
-SCRATCH_SHAPE = {"channels": (24, 32, 64, 96), "stem_width": 16}  # of a ResNet-10-T
+SCRATCH_SHAPE = {"channels": (32, 48, 64, 96), "stem_width": 16}  # of a ResNet-10-T
 CHANNELS = 64  # of the pyramid and of the features that the last layer is given
 DROPPED = 0.2  # share of those features, in training and in each member
 STRIDE = 32  # what the sides of an image must be multiples of

@@ -1,0 +1,82 @@
+"""How fast learners look at images for their scores, beside the bare network's forward pass on the same batch.
+
+    .venv/bin/python benchmarks/scoring.py [--batch 8] [--repeats 20] [--threads 1]
+
+The networks have random weights, which makes no difference to their speed. Both sides are timed in turn in one run;
+compare the ratios.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from backend.learners.embedding import CPU_BACKBONE
+from backend.learners.segmentation.network import CHANNELS, SCRATCH, SegmentationNetwork
+from backend.learners.segmentation.segmenter import CPU_SIDE, GPU_SIDE, Segmenter
+
+Side = Callable[[], object]
+
+CLASSES = 11
+MEMBERS = 8
+
+
+def main() -> None:
+    """Run the benchmark and print a line for each learner."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for name, (bare, scoring) in {
+        f"segmentation, {encoder}": segmentation(encoder, photographs(options.batch))
+        for encoder in (SCRATCH, CPU_BACKBONE)
+    }.items():
+        print(f"{name}: {compared(bare, scoring, options.batch, options.repeats)}")
+
+
+def photographs(count: int) -> list[Image.Image]:
+    """Blurred noise, in which a network finds regions, of 640 × 480 pixels."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(256, size=(count, 12, 16, 3), dtype=np.uint8)
+    return [Image.fromarray(one).resize((640, 480), Image.Resampling.BICUBIC) for one in noise]
+
+
+def segmentation(encoder: str, images: list[Image.Image]) -> tuple[Side, Side]:
+    """The network, its logits brought to the images' size; and a segmenter's answers."""
+    side = GPU_SIDE if torch.cuda.is_available() else CPU_SIDE
+    network = SegmentationNetwork(encoder, 1 + CLASSES)
+    segmenter = Segmenter(tuple(map(str, range(CLASSES))), True, network, torch.ones(MEMBERS, CHANNELS), side)
+    prepared = [segmenter.prepare(image) for image in images]
+    pixels = torch.from_numpy(np.stack([one.pixels for one in prepared])).permute(0, 3, 1, 2).float() / 255
+    inputs = network.normalised(pixels.to(network.mean.device))
+
+    def bare() -> None:
+        with torch.inference_mode():
+            functional.interpolate(network(inputs), scale_factor=4, mode="bilinear").cpu()
+
+    return bare, lambda: segmenter.answers(prepared)
+
+
+def compared(bare: Side, scoring: Side, batch: int, repeats: int) -> str:
+    """Images a second of both, and scoring's share of the bare network's."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats + 1):
+        for side, times in zip((bare, scoring), seconds, strict=True):
+            start = time.perf_counter()
+            side()
+            times.append(time.perf_counter() - start)
+    least, ours = (statistics.median(times[1:]) for times in seconds)  # the first is for warming up
+    return f"{batch / ours:.0f} images/s, {least / ours:.0%} of the bare network's {batch / least:.0f}"
+
+
+if __name__ == "__main__":
+    main()
