@@ -7,8 +7,9 @@ hold at any resolution.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, Literal, Self
 
 VisionTask = Literal["classification", "detection", "segmentation", "face"]
@@ -170,3 +171,19 @@ class Prediction:
     confidences: Sequence[float]
     confidence: float
     size: tuple[int, int] | None = None
+
+    def among(self, classes: Collection[str]) -> Prediction:
+        """The prediction without the classes, boxes and regions of other names. A box without a name stays."""
+        match self.target:
+            case ChoiceTarget(votes, annotators, multiple):
+                kept = [name in classes for name in votes]
+                target: Target = ChoiceTarget(
+                    {name: vote for name, vote in votes.items() if name in classes}, annotators, multiple
+                )
+            case BoxTarget(boxes=boxes):
+                kept = [not box.label or box.label in classes for box in boxes]
+                target = replace(self.target, boxes=tuple(compress(boxes, kept)))
+            case MaskTarget(regions=regions):
+                kept = [region.label in classes for region in regions]
+                target = replace(self.target, regions=tuple(compress(regions, kept)))
+        return replace(self, target=target, confidences=list(compress(self.confidences, kept)))

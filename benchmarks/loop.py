@@ -213,7 +213,7 @@ def bounds_of(deployment: Deployment, project_id: int, done: Round) -> dict[str,
     return {
         "sync": (seconds_of(sync), "the same requests, bare", True),
         "fit": (
-            seconds_of(lambda: learning.fit(deployment, training, control, settings, 0)),
+            seconds_of(lambda: learning.fit(deployment, done, training, control, settings)),
             "fitting the heads alone",
             False,
         ),

@@ -57,6 +57,11 @@ class Control:
     box_label: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def in_boxes(self) -> bool:
+        """Whether it is asked for boxes in the image rather than for the image."""
+        return self.boxes is not None
+
 
 def read_control(tag: Element, root: Element, image_keys: Mapping[str, str]) -> Control:
     """The control of a tag in TASKS. image_keys: name of each Image tag → its key in a task's data.

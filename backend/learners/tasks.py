@@ -17,9 +17,6 @@ from backend.learners.evaluation import evaluate
 from backend.learners.learner import Answers, Evaluation, LabeledImages, Learner
 from backend.targets import BoxTarget, ChoiceTarget, MaskTarget, Target, VisionTask
 
-# Tasks whose learners look at the images themselves; the others are given stored embeddings.
-LOOKS_AT_PIXELS: frozenset[VisionTask] = frozenset({"detection", "segmentation"})
-
 # What the learners of a task are measured by, as `evaluate_answers` says it.
 METRICS: Mapping[VisionTask, str] = {
     "classification": "accuracy",
@@ -29,6 +26,9 @@ METRICS: Mapping[VisionTask, str] = {
 }
 
 Detector = Literal["one-stage", "two-stage"]
+
+
+Embed = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 
 
 class Question(Protocol):
@@ -44,6 +44,10 @@ class Question(Protocol):
     @property
     def multiple(self) -> bool:
         """Whether an image may have several classes, or none."""
+
+    @property
+    def in_boxes(self) -> bool:
+        """Whether it is asked for boxes in the image rather than for the image; of faces only."""
 
 
 class LearnerSettings(Protocol):
@@ -67,14 +71,26 @@ class Examples:
     """Labeled images.
 
     embeddings: (n, d) the learner's own. load: the image at a position, RGB and upright. targets: one for each.
+    embed: embeds other images in the same way.
     """
 
     embeddings: NDArray[np.float32]
     load: Callable[[int], Image.Image]
     targets: Sequence[Target]
+    embed: Embed
 
     def __len__(self) -> int:
         return len(self.targets)
+
+
+def looks_at_pixels(question: Question) -> bool:
+    """Whether the learner looks at the images themselves; else it is given stored embeddings."""
+    return question.task in ("detection", "segmentation") or question.in_boxes
+
+
+def has_several_classes(question: Question) -> bool:
+    """Whether an image may have several of the classes at once."""
+    return question.multiple or looks_at_pixels(question)
 
 
 def read_stored_target(question: Question, data: Mapping[str, Any]) -> Target:
@@ -84,6 +100,8 @@ def read_stored_target(question: Question, data: Mapping[str, Any]) -> Target:
             return BoxTarget.from_json(data)
         case "segmentation":
             return MaskTarget.from_json(data)
+        case "face" if question.in_boxes:
+            return BoxTarget.from_json(data)
         case _:
             return ChoiceTarget.from_json(data)
 
@@ -123,10 +141,10 @@ def is_usable(question: Question, target: Target) -> bool:
 
 def why_untrainable(question: Question, targets: Sequence[Target], minimum_labels: int) -> str | None:
     """A sentence that says what is missing before a learner can be trained; None: nothing is."""
-    if question.task in LOOKS_AT_PIXELS:
+    if looks_at_pixels(question):
         if len(targets) < minimum_labels:
             return f"{len(targets)} of {minimum_labels} labels that the first model needs (audit tasks not counted)"
-        if not class_shares(targets, question.classes).any():
+        if not class_shares(targets, known_classes(question, targets)).any():
             return "nothing is marked in any image so far; a model needs something to find"
         return None
     classes = known_classes(question, targets)
@@ -184,6 +202,18 @@ def fit_learner(
                 backbone=settings.backbone,
                 on_progress=on_progress,
             )
+        case "face" if question.in_boxes:
+            from backend.learners.faces.in_boxes import fit_named_face_finder
+
+            return fit_named_face_finder(
+                LabeledImages(examples.load, examples.targets),
+                examples.embed,
+                members=settings.members,
+                seed=seed,
+                detector=settings.detector,
+                backbone=settings.backbone,
+                on_progress=on_progress,
+            )
         case "face":
             from backend.learners.faces import fit_face_recogniser
 
@@ -191,9 +221,12 @@ def fit_learner(
             return fit_face_recogniser(examples.embeddings, targets, members=settings.members, seed=seed)
 
 
-def load_learner(task: VisionTask, directory: Path) -> Learner:
-    """Read what a learner's `save` wrote. Raises FileNotFoundError and `weights.DamagedWeights`."""
-    match task:
+def load_learner(question: Question, directory: Path, embed: Embed) -> Learner:
+    """Read what a learner's `save` wrote. embed: as in `Examples`.
+
+    Raises FileNotFoundError and `weights.DamagedWeights`.
+    """
+    match question.task:
         case "classification":
             return load_committee(directory)
         case "detection":
@@ -204,6 +237,10 @@ def load_learner(task: VisionTask, directory: Path) -> Learner:
             from backend.learners.segmentation import Segmenter
 
             return Segmenter.load(directory)
+        case "face" if question.in_boxes:
+            from backend.learners.faces.in_boxes import NamedFaceFinder
+
+            return NamedFaceFinder.load(directory, embed)
         case "face":
             from backend.learners.faces import FaceRecogniser
 
@@ -227,6 +264,11 @@ def evaluate_answers(question: Question, answers: Answers, targets: Sequence[Tar
 
             masks = cast("Sequence[MaskTarget]", targets)
             return evaluate_masks(cast(MaskAnswers, answers), masks, question.classes)
+        case "face" if question.in_boxes:
+            from backend.learners.faces.in_boxes import NamedFaceAnswers, evaluate_named_faces
+
+            boxes = cast("Sequence[BoxTarget]", targets)
+            return evaluate_named_faces(cast(NamedFaceAnswers, answers), boxes)
         case "face":
             from backend.learners.faces import FaceAnswers, evaluate_faces
 

@@ -13,7 +13,7 @@ from backend.engine.local import map_images
 from backend.labelstudio.control import Control
 from backend.labelstudio.media import MediaError, MediaUnavailable
 from backend.learners.learner import Answers, EmbeddingLearner, Learner, PixelLearner
-from backend.learners.tasks import LOOKS_AT_PIXELS
+from backend.learners.tasks import looks_at_pixels
 from backend.loop.embedding import LOADERS, embedder_of, learner_columns
 from backend.store.tables import Round, Task
 
@@ -34,7 +34,7 @@ def answers_about(
     Returns the ids of those, in the order given, and the answers; None where there are none.
     """
     ids = [int(task_id) for task_id in task_ids]
-    if control.task in LOOKS_AT_PIXELS:
+    if looks_at_pixels(control):
         sources = _sources(deployment, learned, ids)
         return _by_pixels(deployment, learned, cast("PixelLearner", learner), sources, (MediaError,))
     found, vectors = deployment.embeddings.read(learned.project_id, learned.facts["embedder"], ids)
@@ -55,7 +55,7 @@ def answers_about_images(
     A stored embedding is used where there is one.
     """
     failures = (MediaError, MediaUnavailable)  # whoever asks gets an answer, if an empty one
-    if control.task in LOOKS_AT_PIXELS:
+    if looks_at_pixels(control):
         return _by_pixels(deployment, learned, cast("PixelLearner", learner), sources, failures)
     stored, vectors = deployment.embeddings.read(learned.project_id, learned.facts["embedder"], list(sources))
     parts, known = [vectors] if len(stored) else [], set(stored.tolist())

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from backend.deployment import Deployment
 from backend.labelstudio.control import Control
-from backend.learners.class_answers import ClassAnswers
 from backend.learners.evaluation import answered_right
 from backend.learners.learner import EmbeddingLearner, Learner
 from backend.learners.tasks import Question, class_shares, evaluate_answers
@@ -34,7 +33,8 @@ def validated(
     learner: Learner | None, question: Question, embeddings: NDArray[np.float32], targets: Sequence[Target]
 ) -> Validation:
     """Where a learner that is given embeddings was right and where wrong."""
-    answers = cast("ClassAnswers", cast("EmbeddingLearner", learner).answers(embeddings))
-    shares = class_shares(targets, answers.classes)
-    right = answered_right(answers.probabilities.mean(axis=0), shares, question.multiple)
-    return Validation(embeddings, right)
+    answers = cast("EmbeddingLearner", learner).answers(embeddings)
+    fields = answers.pool_fields()
+    shares = class_shares(targets, cast("Learner", learner).classes)
+    right = answered_right(fields["committee"].mean(axis=0), shares, question.multiple)
+    return Validation(fields.get("features", embeddings), right)

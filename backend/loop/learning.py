@@ -15,9 +15,9 @@ from backend.deployment import Deployment
 from backend.labelstudio.control import Control
 from backend.labelstudio.media import MediaError, MediaUnavailable
 from backend.learners.learner import Learner
-from backend.learners.tasks import Examples, fit_learner, is_usable, load_learner, read_stored_target
+from backend.learners.tasks import Embed, Examples, fit_learner, is_usable, load_learner, read_stored_target
 from backend.loop.audit import random_order
-from backend.loop.embedding import learner_columns, selection_columns
+from backend.loop.embedding import embedder_of, learner_columns, selection_columns
 from backend.settings import LoopSettings
 from backend.store.tables import Round, Task
 from backend.targets import Target
@@ -116,7 +116,7 @@ class _Labeled(NamedTuple):
 
 
 def fit(
-    deployment: Deployment, training: LabeledSet, control: Control, settings: LoopSettings, seed: int
+    deployment: Deployment, current: Round, training: LabeledSet, control: Control, settings: LoopSettings
 ) -> Learner:
     """Train the learner of a control.
 
@@ -132,7 +132,14 @@ def fit(
                 raise MediaUnavailable(str(error)) from None
             raise BrokenExample(task_id, str(error)) from None
 
-    return fit_learner(control, Examples(training.embeddings, load, training.targets), settings, seed)
+    examples = Examples(training.embeddings, load, training.targets, embed_as(deployment, current))
+    return fit_learner(control, examples, settings, seed=current.number)
+
+
+def embed_as(deployment: Deployment, learned: Round) -> Embed:
+    """Embeds images as a round's learner has them."""
+    columns = learner_columns(learned.facts)
+    return lambda images: embedder_of(deployment, learned).embed(images)[:, columns]
 
 
 def disagreements(deployment: Deployment, project_id: int) -> list[int]:
@@ -160,7 +167,8 @@ def learner_folder(deployment: Deployment, learned: Round, control: Control) -> 
 
 def learner_of(deployment: Deployment, learned: Round, control: Control) -> Learner:
     """The learner that a round trained for a control. Raises FileNotFoundError and `weights.DamagedWeights`."""
-    return load_learner(control.task, learner_folder(deployment, learned, control))
+    folder = learner_folder(deployment, learned, control)
+    return load_learner(control, folder, embed_as(deployment, learned))
 
 
 def was_trained(learned: Round, control: Control) -> bool:

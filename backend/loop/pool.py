@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.learners.learner import Answers
-from backend.learners.tasks import LOOKS_AT_PIXELS
+from backend.learners.tasks import Question, has_several_classes
 from backend.targets import VisionTask
 from strategies import MissingNeed, Need, Pool, Strategy, Validation
 
@@ -28,9 +28,11 @@ AVAILABLE: Mapping[VisionTask, frozenset[Need]] = {
 }
 
 
-def check_available(strategy: Strategy, task: VisionTask = "classification") -> None:
-    """Raises MissingNeed for a strategy that needs what the learner of a task does not give."""
-    if lacking := sorted(strategy.needs - AVAILABLE[task]):
+def check_available(
+    strategy: Strategy, task: VisionTask = "classification", *, in_boxes: bool = False
+) -> None:
+    """Raises MissingNeed for a strategy that needs what the learner of a task, see `tasks.Question`, does not give."""
+    if lacking := sorted(strategy.needs - (_OF_PRESENCE if in_boxes else AVAILABLE[task])):
         raise MissingNeed(
             f"The strategy {strategy.name} needs {', '.join(lacking)}, which the learner for {task} does not "
             "give; choose another strategy."
@@ -53,9 +55,8 @@ class Labeled:
 def make_pool(
     strategy: Strategy,
     *,
-    task: VisionTask,
+    question: Question,
     classes: tuple[str, ...],
-    multiple: bool,
     embeddings: NDArray[np.float32],
     features: NDArray[np.float32],
     groups: Mapping[str, NDArray[np.str_]],
@@ -67,7 +68,7 @@ def make_pool(
 
     Args:
         strategy: what is to be given follows from its needs.
-        task, multiple: what annotators are asked.
+        question: what annotators are asked.
         classes: names of the classes, in the order of the columns of targets and answers.
         embeddings: (pool, dimensions) of the images to rank, for the strategy.
         features: (pool, features) of the same, in the learner's own embedding.
@@ -92,7 +93,9 @@ def make_pool(
         given |= answers.pool_fields()
         if not needs & {Need.PROBABILITIES, Need.COMMITTEE}:
             del given["committee"]
+        if Need.FEATURES not in needs:
+            given.pop("features", None)
         if Need.VALIDATION in needs:
             given["validation"] = validation()
-    several = multiple or task in LOOKS_AT_PIXELS
+    several = has_several_classes(question)
     return Pool(size=len(embeddings), multi_label=several, classes=classes, **given)

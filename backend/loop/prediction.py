@@ -1,8 +1,8 @@
 """Predictions: of queued tasks for publishing, and of any task on request from Label Studio."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,18 @@ from backend.labelstudio.control import Control
 from backend.labelstudio.labeling_config import LabelingConfig, read_labeling_config
 from backend.labelstudio.results import write_result
 from backend.learners.learner import Answers, Learner
-from backend.learners.tasks import load_learner
 from backend.loop.answering import answers_about, answers_about_images
-from backend.loop.learning import learner_folder, was_trained
+from backend.loop.learning import learner_folder, learner_of, was_trained
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings
 from backend.store.tables import Project, QueueEntry, Round
-from backend.targets import VisionTask
 
+LEARNERS_KEPT = 32  # in memory, the last used ones
 QUEUE_STEP = 2.0**-21  # exact in binary, so that ranks up to 2**20 give distinct scores below 0.5
 NO_MODEL_VERSION = "active-learning"  # before the first round is published
+
+_loaded: dict[Path, Learner] = {}
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,18 @@ def _predict(
 ) -> dict[int, Shown]:
     """The results of all controls together."""
     shown: dict[int, Shown] = {}
-    for control in config.controls:
-        if not was_trained(learned, control):
+    trained = [control for control in config.controls if was_trained(learned, control)]
+    # Who is in a box is shown with the box.
+    with_boxes = {control.boxes for control in trained if control.boxes is not None}
+    for control in trained:
+        if control.name in with_boxes:
             continue
         ids, answers = ask(control, _learner(deployment, learned, control))
         for position, task_id in enumerate(ids.tolist()):
             assert answers is not None
             prediction = answers.prediction(position)
+            if control.classes:  # the config may have changed since the learner was trained
+                prediction = prediction.among(control.classes)
             before = shown.get(task_id)
             shown[task_id] = Shown(
                 (before.result if before else []) + write_result(control, prediction),
@@ -141,9 +148,10 @@ def _published_ranks(deployment: Deployment, learned: Round, task_ids: Sequence[
 
 def _learner(deployment: Deployment, learned: Round, control: Control) -> Learner:
     """A learner, loaded once in a process; a version that is served is not trained again."""
-    return _loaded(control.task, learner_folder(deployment, learned, control))
-
-
-@lru_cache(maxsize=32)
-def _loaded(task: VisionTask, folder: Path) -> Learner:
-    return load_learner(task, folder)
+    folder = learner_folder(deployment, learned, control)
+    with _loading:
+        learner = _loaded.pop(folder, None) or learner_of(deployment, learned, control)
+        _loaded[folder] = learner  # at the end: the last used
+        if len(_loaded) > LEARNERS_KEPT:
+            del _loaded[next(iter(_loaded))]
+        return learner

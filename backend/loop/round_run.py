@@ -12,7 +12,7 @@ from backend.deployment import Deployment
 from backend.labelstudio.control import Control
 from backend.labelstudio.labeling_config import LabelingConfig, read_labeling_config
 from backend.learners.learner import Answers, Learner
-from backend.learners.tasks import LOOKS_AT_PIXELS
+from backend.learners.tasks import looks_at_pixels
 from backend.loop import learning, publishing, selection
 from backend.loop.answering import answers_about
 from backend.loop.pool import FROM_A_LEARNER
@@ -141,6 +141,6 @@ class ControlRun:
         run, candidates = self.run, self.run.pool.candidates
         if self.learner is None or not strategy(self.settings.strategy).needs & FROM_A_LEARNER:
             return candidates, None
-        if self.control.task in LOOKS_AT_PIXELS:
+        if looks_at_pixels(self.control):
             candidates = candidates[: self.settings.images_looked_at]
         return answers_about(run.deployment, run.current, self.control, self.learner, candidates)

@@ -120,12 +120,11 @@ def rank_candidates(
     labeled_groups = [*training.groups, *validation.groups]
     fields = sorted({field for values in (*groups, *labeled_groups) for field in values})
     try:
-        check_available(chosen, control.task)
+        check_available(chosen, control.task, in_boxes=control.in_boxes)
         made = make_pool(
             chosen,
-            task=control.task,
+            question=control,
             classes=classes,
-            multiple=control.multiple,
             embeddings=vectors[:, selection_columns(current.facts)],
             features=vectors[:, learner_columns(current.facts)],
             groups=_columns(groups, fields),

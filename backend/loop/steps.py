@@ -46,9 +46,7 @@ def _fit(run: RoundRun, one: ControlRun) -> dict[str, Any]:
         missing = why_untrainable(one.control, training.targets, one.settings.minimum_labels)
         if missing is None:
             try:
-                learner = learning.fit(
-                    run.deployment, training, one.control, one.settings, seed=run.current.number
-                )
+                learner = learning.fit(run.deployment, run.current, training, one.control, one.settings)
             except learning.BrokenExample as broken:
                 note_broken(run.deployment, run.project_id, broken.task_id, str(broken))
                 del one.labeled  # read again, without it

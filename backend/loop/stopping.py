@@ -10,7 +10,7 @@ from sqlalchemy import select
 from backend.deployment import Deployment
 from backend.labelstudio.control import Control
 from backend.learners.learner import Answers, Learner
-from backend.learners.tasks import LOOKS_AT_PIXELS
+from backend.learners.tasks import has_several_classes, looks_at_pixels
 from backend.learners.weights import DamagedWeights
 from backend.loop.answering import answers_about
 from backend.loop.learning import control_facts, learner_of, was_trained
@@ -77,13 +77,13 @@ def compare_on_pool(
     nothing: dict[str, float | None] = {"agreement": None, "uncertainty": None}
     if learner is None:
         return nothing
-    sample = task_ids[: PIXEL_SAMPLE if control.task in LOOKS_AT_PIXELS else POOL_SAMPLE]
+    sample = task_ids[: PIXEL_SAMPLE if looks_at_pixels(control) else POOL_SAMPLE]
     if answers is None:
         sample, answers = answers_about(deployment, current, control, learner, sample)
     if answers is None or not len(sample):
         return nothing
     answers = answers.take(np.arange(len(sample)))
-    probabilities, several = _probabilities(answers), control.multiple or control.task in LOOKS_AT_PIXELS
+    probabilities, several = _probabilities(answers), has_several_classes(control)
     kappa = None
     before = _learner_before(deployment, current, control)
     if before is not None and before.classes == learner.classes:

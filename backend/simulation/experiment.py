@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
-from backend.learners.tasks import LOOKS_AT_PIXELS
+from backend.learners.tasks import looks_at_pixels
 from backend.simulation.datasets import read_dataset
 from backend.simulation.embeddings import Embeddings
 from backend.simulation.material import Material
@@ -151,8 +151,10 @@ _steps: "SimpleQueue[None]"
 def _start_worker(experiment: Experiment, steps: "SimpleQueue[None]") -> None:
     global _experiment, _material, _steps
     end_with_parent()
-    source, task = experiment.source, experiment.protocol.task
-    dataset = read_dataset(source.name, source.limit, task) if source and task in LOOKS_AT_PIXELS else None
+    source, looked_at = experiment.source, looks_at_pixels(experiment.protocol)
+    dataset = (
+        read_dataset(source.name, source.limit, experiment.protocol.task) if source and looked_at else None
+    )
     _experiment, _steps = experiment, steps
     _material = Material(experiment.protocol, experiment.embeddings, dataset)
 

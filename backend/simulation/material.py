@@ -1,5 +1,6 @@
 """What a learner is given of a simulation's images, and what it says of them, whatever its task."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import cast
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from backend.engine.local import map_images
 from backend.learners.learner import Answers, EmbeddingLearner, Learner, PixelLearner
-from backend.learners.tasks import LOOKS_AT_PIXELS, Examples, Question
+from backend.learners.tasks import Examples, Question, looks_at_pixels
 from backend.simulation.dataset import Dataset
 from backend.simulation.embeddings import Embeddings
 from backend.simulation.hard_cases import Images, near_duplicate, truth_of
@@ -36,7 +37,7 @@ class Material:
 
     def targets(self, images: Images) -> list[Target]:
         """What an annotator says of them."""
-        if self.question.task in LOOKS_AT_PIXELS:
+        if looks_at_pixels(self.question):
             return [
                 self._truth(int(position), int(mistake))
                 for position, mistake in zip(images.positions, images.mistakes, strict=True)
@@ -52,11 +53,16 @@ class Material:
 
     def examples(self, images: Images) -> Examples:
         """For training."""
-        return Examples(self.vectors(images), lambda place: self._load(images, place), self.targets(images))
+        return Examples(
+            self.vectors(images),
+            lambda place: self._load(images, place),
+            self.targets(images),
+            _embeds_nothing,
+        )
 
     def answers(self, learner: Learner, images: Images) -> Answers:
         """What a learner says of some images, at least one."""
-        if self.question.task not in LOOKS_AT_PIXELS:
+        if not looks_at_pixels(self.question):
             return cast("EmbeddingLearner", learner).answers(self.vectors(images))
         looking = cast("PixelLearner", learner)
         parts: list[Answers] = []
@@ -86,3 +92,7 @@ class Material:
     def _looked_at(self) -> Dataset:
         assert self._dataset is not None
         return self._dataset
+
+
+def _embeds_nothing(images: Sequence[Image.Image]) -> NDArray[np.float32]:
+    raise NotImplementedError("no dataset has names in boxes")

@@ -14,12 +14,12 @@ from backend.learners.class_answers import ClassAnswers
 from backend.learners.committee import Learner as CommitteeKind
 from backend.learners.learner import Answers, Evaluation, Learner
 from backend.learners.tasks import (
-    LOOKS_AT_PIXELS,
     METRICS,
     Detector,
     class_shares,
     evaluate_answers,
     fit_learner,
+    has_several_classes,
     why_untrainable,
 )
 from backend.loop.evaluation import validated
@@ -53,6 +53,11 @@ class Protocol:
     members: int = 8
     detector: Detector = "one-stage"
     backbone: str = "auto"
+
+    @property
+    def in_boxes(self) -> bool:
+        """See `tasks.Question`; no dataset has names in boxes."""
+        return False
 
     @property
     def metric(self) -> str:
@@ -203,9 +208,8 @@ class Replay:
         classes = self.protocol.classes if learner is None else learner.classes
         pool = make_pool(
             strategy,
-            task=self.protocol.task,
+            question=self.protocol,
             classes=classes,
-            multiple=self.protocol.multiple,
             embeddings=vectors,
             features=vectors,
             groups=self._groups(candidates.positions[waiting]),
@@ -259,7 +263,7 @@ class Replay:
 
     @property
     def _several(self) -> bool:
-        return self.protocol.multiple or self.protocol.task in LOOKS_AT_PIXELS
+        return has_several_classes(self.protocol)
 
     def _audit(self, learner: Learner) -> Evaluation | None:
         if not self.audited:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from backend.learners.committee import Learner
-from backend.learners.tasks import LOOKS_AT_PIXELS, Detector
+from backend.learners.tasks import Detector
 from backend.loop.pool import FROM_A_LEARNER, check_available
 from backend.settings import LoopSettings
 from backend.simulation.dataset import Dataset
@@ -78,13 +78,11 @@ def run_simulation(request: Request, console: Console) -> None:
     Raises ValueError, with a sentence for a person, for what cannot be done.
     """
     dataset = read_dataset(request.source, request.limit, request.task)
-    for spec in (*request.strategies, request.cold_start):
-        try_out(spec, dataset)
     settings = LoopSettings()
     protocol = Protocol(
         request.task,
         dataset.classes,
-        dataset.multi_label and request.task not in LOOKS_AT_PIXELS,
+        dataset.multi_label and request.task == "classification",
         request.batch,
         request.budget,
         settings.audit_share,
@@ -93,6 +91,8 @@ def run_simulation(request: Request, console: Console) -> None:
         request.detector,
         request.backbone,
     )
+    for spec in (*request.strategies, request.cold_start):
+        try_out(spec, dataset, protocol)
     scenarios = [
         make_scenario(dataset, request.hard_cases, settings.audit_share, seed)
         for seed in range(request.seeds)
@@ -131,7 +131,7 @@ def _description(request: Request, dataset: Dataset) -> dict[str, object]:
         "learner": request.learner,
         "members": request.members,
         **({"detector": request.detector} if request.task == "detection" else {}),
-        **({"backbone": request.backbone} if request.task in LOOKS_AT_PIXELS else {}),
+        **({"backbone": request.backbone} if request.task in ("detection", "segmentation") else {}),
         "limit": request.limit,
         **{name.replace("_", "-"): value for name, value in vars(request.hard_cases).items()},
     }

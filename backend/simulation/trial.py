@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.learners.tasks import LOOKS_AT_PIXELS
+from backend.learners.tasks import Question, has_several_classes, looks_at_pixels
 from backend.loop.pool import Labeled, make_pool
 from backend.simulation.dataset import Dataset
 from backend.targets import Prediction
@@ -18,7 +18,7 @@ DIMENSIONS = 4
 PARTS = 3  # units of an image, and units of a unit
 
 
-def try_out(spec: str, dataset: Dataset) -> None:
+def try_out(spec: str, dataset: Dataset, question: Question) -> None:
     """Have a strategy rank a handful of images. Raises ValueError, with the reason, where it cannot."""
     size, classes = min(8, len(dataset)), dataset.classes
     rng = np.random.default_rng(0)
@@ -28,14 +28,13 @@ def try_out(spec: str, dataset: Dataset) -> None:
     try:
         pool = make_pool(
             strategy,
-            task=dataset.task,
+            question=question,
             classes=classes,
-            multiple=dataset.multi_label,
             embeddings=vectors,
             features=vectors,
             groups=groups,
             labeled=Labeled(vectors, dataset.targets[:size], groups),
-            answers=_MadeUp(_fields(dataset, size, rng)),
+            answers=_MadeUp(_fields(question, len(dataset.classes), size, rng)),
             validation=lambda: Validation(vectors, np.arange(size) % 2 == 0),
         )
         strategy.rank(pool, 1, batch_size=1, seed=0)
@@ -66,16 +65,15 @@ class _MadeUp:
         raise NotImplementedError
 
 
-def _fields(dataset: Dataset, size: int, rng: np.random.Generator) -> dict[str, Any]:
-    several = dataset.multi_label or dataset.task in LOOKS_AT_PIXELS
-    fields: dict[str, Any] = {"committee": _committee(size, len(dataset.classes), several, rng)}
-    if dataset.task == "face":
-        similarities = rng.uniform(-1, 1, (size, len(dataset.classes))).astype(np.float32)
+def _fields(question: Question, classes: int, size: int, rng: np.random.Generator) -> dict[str, Any]:
+    several = has_several_classes(question)
+    fields: dict[str, Any] = {"committee": _committee(size, classes, several, rng)}
+    if question.task == "face":
+        similarities = rng.uniform(-1, 1, (size, classes)).astype(np.float32)
         fields["verification"] = Verification(similarities, 0.5)
-    if dataset.task in LOOKS_AT_PIXELS:
-        parts = _units(size, len(dataset.classes), rng, {})
-        inner = _units(PARTS * size, len(dataset.classes), rng, {})
-        fields["units"] = Units(_units(size, len(dataset.classes), rng, {"units": inner}).pool, parts.owners)
+    if looks_at_pixels(question):
+        inner = _units(PARTS * size, classes, rng, {})
+        fields["units"] = _units(size, classes, rng, {"units": inner})
     return fields
 
 

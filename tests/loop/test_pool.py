@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from backend.labelstudio.control import Control
 from backend.learners.classification import HeadCommittee
 from backend.loop.pool import AVAILABLE, Labeled, check_available, make_pool
 from strategies import Validation, strategy, strategy_names
@@ -23,6 +24,7 @@ SPECS = [
 ]
 
 
+QUESTION = Control("Choices", "classification", "digit", "image", "image", CLASSES, multiple=False)
 DIGITS = load_digits()
 X = (DIGITS.data / 16).astype(np.float32)
 Y = np.eye(10, dtype=np.float32)[DIGITS.target]
@@ -41,9 +43,8 @@ def test_every_strategy_ranks_the_pool_that_the_loop_makes(committee: HeadCommit
     check_available(chosen)
     made = make_pool(
         chosen,
-        task="classification",
+        question=QUESTION,
         classes=CLASSES,
-        multiple=False,
         embeddings=X[POOL, :32],
         features=X[POOL],
         groups={"weather": WEATHER[POOL]},

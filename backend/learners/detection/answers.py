@@ -76,6 +76,18 @@ class BoxAnswers:
             np.concatenate([part.embeddings for part in parts]),
         )
 
+    def only(self, kept: NDArray[np.bool_]) -> Self:
+        """The same images with some of their boxes. kept: (boxes,)."""
+        return type(self)(
+            self.classes,
+            self.sizes,
+            self.owners[kept],
+            self.places[kept],
+            self.committee[:, kept],
+            self.localisation[kept],
+            self.embeddings[kept],
+        )
+
     def presence(self) -> NDArray[np.float32]:
         """(members, images, classes) the highest probability of each class in each image, 0 where nothing is found."""
         members, _, classes = self.committee.shape
@@ -120,7 +132,8 @@ class BoxAnswers:
         )
         confidences = found.scores[shown].tolist()
         confidence = float(np.mean(confidences)) if boxes else 1 - float(found.scores.max(initial=0))
-        return Prediction(BoxTarget(boxes), confidences, confidence)
+        width, height = self.sizes[position]
+        return Prediction(BoxTarget(boxes), confidences, confidence, size=(int(width), int(height)))
 
     def _spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(images,) where the boxes of each begin and end."""
