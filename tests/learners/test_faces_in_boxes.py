@@ -92,7 +92,7 @@ def test_an_image_without_a_face_is_answered(finder: NamedFaceFinder) -> None:
 
 
 def test_a_face_counts_once_and_only_with_its_name() -> None:
-    """By hand: of three true faces one is found and named, one found and misnamed, one not found; doubles are nothing."""
+    """By hand: of three true faces one is found and named, one misnamed, one not found; doubles are nothing."""
     places = np.array([[0, 0, 0.2, 0.2], [0, 0, 0.2, 0.19], [0.5, 0.5, 0.7, 0.7]], np.float32)
     boxes = BoxAnswers(
         ("face",),
