@@ -9,6 +9,7 @@ from PIL import Image
 from backend.learners.backbones import REDUCTIONS
 
 STEP = REDUCTIONS[-1]  # what the sides of a canvas are multiples of
+LEAST_SIDE = 8  # pixels of a side, of images that are hardly more than a line
 GREY = 128  # around the image in its canvas
 
 
@@ -27,9 +28,9 @@ class PreparedImage:
 
 
 def prepare(image: Image.Image, longest_side: int) -> PreparedImage:
-    """The image with its longer side of so many pixels and its proportions kept, as far as sides of 1 pixel or more allow."""
+    """The image with its longer side of so many pixels, and the other in proportion, but of `LEAST_SIDE` at least."""
     scale = longest_side / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
+    width, height = (max(LEAST_SIDE, round(side * scale)) for side in image.size)
     resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
     original = image.info.get("original_size", image.size)
     return PreparedImage(np.asarray(resized), (int(original[0]), int(original[1])))

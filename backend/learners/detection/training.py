@@ -101,6 +101,7 @@ class _Examples:
         self.transform = v2.Compose(
             [
                 v2.RandomHorizontalFlip(),
+                v2.ScaleJitter((side, side), (1 / ZOOM, ZOOM), antialias=True),
                 v2.RandomCrop(canvas, pad_if_needed=True, fill=GREY),
                 v2.SanitizeBoundingBoxes(min_size=1),
                 v2.ColorJitter(LIGHT, LIGHT),
@@ -119,8 +120,7 @@ class _Examples:
             "boxes": tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=(height, width)),
             "labels": labels,
         }
-        zoom = v2.ScaleJitter((height, width), (1 / ZOOM, ZOOM), antialias=True)
-        view, target = self.transform(*zoom(tv_tensors.Image(pixels), target))
+        view, target = self.transform(tv_tensors.Image(pixels), target)
         return view.as_subclass(Tensor), target["boxes"].as_subclass(Tensor).float(), target["labels"]
 
     def _pixels(self, position: int) -> Tensor:

@@ -1,0 +1,266 @@
+"""Detectors, on scenes of coloured shapes."""
+
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+
+from backend.learners import backbones
+from backend.learners.detection import BoxAnswers, Detector, evaluate_boxes, fit_detector, training
+from backend.learners.detection.detector import FILE
+from backend.learners.embedding import BackboneUnavailable
+from backend.learners.learner import LabeledImages
+from backend.learners.weights import DamagedWeights
+from backend.targets import Box, BoxTarget
+from strategies import Pool, strategy
+
+CLASSES = ("disc", "square")
+COLOURS = ((200, 60, 60), (70, 90, 220))
+
+
+def scene(seed: int, width: int = 96, height: int = 96) -> tuple[Image.Image, BoxTarget]:
+    """One to four shapes in front of grey noise; some touch the border."""
+    rng = np.random.default_rng(seed)
+    image = Image.fromarray(rng.integers(90, 160, (height, width, 1), np.uint8).repeat(3, axis=2))
+    draw, boxes, centres = ImageDraw.Draw(image), [], []
+    for _ in range(rng.integers(1, 5)):
+        radius = rng.uniform(8, 16)
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        if any(abs(x - a) + abs(y - b) < 30 for a, b in centres):
+            continue
+        centres.append((x, y))
+        kind = int(rng.integers(2))
+        colour = tuple(int(value) for value in np.clip(COLOURS[kind] + rng.normal(0, 20, 3), 0, 255))
+        corners = (x - radius, y - radius, x + radius, y + radius)
+        (draw.rectangle if CLASSES[kind] == "square" else draw.ellipse)(corners, colour)
+        left, top, right, bottom = np.clip(corners, 0, (width, height) * 2) / ((width, height) * 2)
+        boxes.append(Box(CLASSES[kind], *map(float, (left, top, right, bottom))))
+    return image, BoxTarget(tuple(boxes))
+
+
+def labeled(scenes: list[tuple[Image.Image, BoxTarget]]) -> LabeledImages:
+    return LabeledImages(lambda position: scenes[position][0], [target for _, target in scenes])
+
+
+SCENES = labeled([scene(seed) for seed in range(40)])
+
+
+def looked_at(detector: Detector, images: list[Image.Image]) -> BoxAnswers:
+    return detector.answers([detector.prepare(image) for image in images])
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training too short to learn from."""
+    monkeypatch.setattr(training, "VIEWS", 4)
+    monkeypatch.setattr(training, "VIEWS_AN_IMAGE", 0)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "VIEWS", 400)
+        return fit_detector(SCENES, CLASSES, members=6, seed=0, backbone="scratch")
+
+
+def test_forty_drawn_scenes_are_enough(detector: Detector) -> None:
+    scenes = [scene(seed) for seed in range(100, 120)]
+    answers = looked_at(detector, [image for image, _ in scenes])
+    result = evaluate_boxes(answers, [target for _, target in scenes], CLASSES)
+    assert result.score > 0.5
+    assert all(c["score"] > 0.3 for c in result.classes)
+    pool = Pool(20, multi_label=True, classes=CLASSES, **answers.pool_fields())
+    there = np.array([[any(b.label == c for b in target.boxes) for c in CLASSES] for _, target in scenes])
+    assert pool.probabilities[there].mean() > pool.probabilities[~there].mean() + 0.3
+    for spec in ("{regions: bald}", "{regions: localisation_stability}"):
+        assert strategy(spec).scores(pool).min() > 0  # members disagree
+    ranking = strategy("object_diversity").rank(pool, 5, batch_size=1, seed=0)
+    assert (ranking.scores[1:] > 0).all()
+    # What is shown is about as much as there is.
+    shown = sum(len(answers.prediction(position).confidences) for position in range(20))
+    assert 0.5 < shown / sum(len(target.boxes) for _, target in scenes) < 2
+
+
+def test_two_stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(training, "VIEWS", 400)
+    two = fit_detector(SCENES, CLASSES, members=3, seed=0, detector="two-stage", backbone="scratch")
+    scenes = [scene(seed) for seed in range(100, 120)]
+    images = [image for image, _ in scenes]
+    assert evaluate_boxes(looked_at(two, images), [target for _, target in scenes], CLASSES).score > 0.5
+    two.save(tmp_path)
+    assert_same(looked_at(two, images[:3]), looked_at(Detector.load(tmp_path), images[:3]))
+
+
+def assert_same(one: BoxAnswers, other: BoxAnswers) -> None:
+    assert one.classes == other.classes
+    for name in ("sizes", "owners", "places", "committee", "localisation", "embeddings"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=2e-3, err_msg=name)
+
+
+def test_answers_do_not_depend_on_the_batch(detector: Detector) -> None:
+    images = [scene(1)[0], scene(2, 130, 64)[0], scene(3)[0], scene(4, 64, 130)[0], Image.new("L", (1, 1))]
+    together = looked_at(detector, images)
+    assert_same(together, BoxAnswers.concatenate([looked_at(detector, [image]) for image in images]))
+    assert len(together) == 5 and together.sizes.tolist()[1] == [130, 64]
+
+
+def test_saved_and_loaded(detector: Detector, tmp_path: Path) -> None:
+    detector.save(tmp_path)
+    loaded = Detector.load(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (
+        loaded.classes == CLASSES and loaded.size == detector.size and loaded.threshold == detector.threshold
+    )
+    images = [scene(seed)[0] for seed in range(3)]
+    assert_same(looked_at(detector, images), looked_at(loaded, images))
+
+
+def test_what_is_not_a_detector(detector: Detector, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Detector.load(tmp_path)
+    detector.save(tmp_path)
+    content = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(content[: len(content) // 2])
+    with pytest.raises(DamagedWeights):
+        Detector.load(tmp_path)
+
+
+def test_taken_and_joined(detector: Detector) -> None:
+    answers = looked_at(detector, [scene(seed)[0] for seed in range(6)])
+    order = np.array([4, 1, 1, 5])
+    joined = BoxAnswers.concatenate([answers.take(np.array([i])) for i in order])
+    assert_same(answers.take(order), joined)
+    np.testing.assert_array_equal(answers.take(order).presence(), answers.presence()[:, order])
+    nothing = answers.take(np.empty(0, np.int64))
+    assert len(nothing) == 0 and nothing.presence().shape == (6, 0, 2)
+
+
+def test_presence_is_the_highest_probability_in_the_image() -> None:
+    committee = np.array([[[0.5, 0.25], [0.75, 0], [0.125, 0.5]]], np.float16)
+    answers = BoxAnswers(
+        CLASSES,
+        np.full((3, 2), 10, np.int32),
+        np.array([0, 0, 2]),
+        np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 1, 1]], np.float32),
+        committee,
+        np.ones(3, np.float16),
+        np.ones((3, 1), np.float16),
+    )
+    assert answers.presence().tolist() == [[[0.75, 0.25], [0, 0], [0.125, 0.5]]]
+    first = answers.prediction(0)
+    assert first.target == BoxTarget((Box("disc", 0.5, 0.5, 1, 1), Box("disc", 0, 0, 0.5, 0.5)))
+    assert first.confidences == [0.75, 0.5] and first.confidence == 0.625
+    assert answers.prediction(1).target == BoxTarget(()) and answers.prediction(1).confidence == 1
+    assert answers.prediction(2).target == BoxTarget((Box("square", 0, 0, 1, 1),))
+
+
+def test_the_same_seed_gives_the_same_detector(briefly: None) -> None:
+    one, same, other = (
+        fit_detector(SCENES, CLASSES, members=2, seed=seed, backbone="scratch")._network.state_dict()
+        for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def blank(width: int, height: int) -> Image.Image:
+    return Image.new("RGB", (width, height), (120, 130, 140))
+
+
+@pytest.mark.parametrize("kind", ["one-stage", "two-stage"])
+@pytest.mark.parametrize(
+    "scenes",
+    [
+        [(blank(40, 30), BoxTarget(()))] * 3,
+        [(blank(1, 1), BoxTarget((Box("disc", 0, 0, 1, 1),)))],
+        [(blank(3000, 4), BoxTarget((Box("disc", 0.1, 0, 0.1001, 1),)))],
+        [(blank(60, 60), BoxTarget((Box("cow", 0, 0, 1, 1),)))],
+        [scene(0), (blank(10, 200), BoxTarget(()))],
+    ],
+    ids=["all negatives", "one of a pixel", "a sliver", "a class that is gone", "of two shapes"],
+)
+def test_awkward_labels(briefly: None, kind: str, scenes: list[tuple[Image.Image, BoxTarget]]) -> None:
+    made = fit_detector(labeled(scenes), CLASSES, members=2, seed=0, detector=kind, backbone="scratch")
+    answers = looked_at(made, [image for image, _ in scenes])
+    Pool(
+        len(scenes), multi_label=True, classes=CLASSES, **answers.pool_fields()
+    )  # which refuses what is not finite
+    for position in range(len(scenes)):
+        for box in answers.prediction(position).target.boxes:
+            assert 0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1
+
+
+def test_nothing_to_learn() -> None:
+    with pytest.raises(ValueError, match="no label to learn from"):
+        fit_detector(labeled([]), CLASSES, members=2, seed=0)
+    with pytest.raises(ValueError, match="no class to find"):
+        fit_detector(SCENES, (), members=2, seed=0)
+
+
+def test_a_photograph_of_fifty_megapixels(detector: Detector) -> None:
+    image = Image.new("RGB", (10_000, 5_000))
+    image.info["original_size"] = (20_000, 10_000)
+    prepared = detector.prepare(image)
+    assert prepared.pixels.shape == (detector.size // 2, detector.size, 3)
+    assert detector.answers([prepared]).sizes.tolist() == [[20_000, 10_000]]
+
+
+def test_progress(briefly: None) -> None:
+    told: list[float] = []
+    fit_detector(SCENES, CLASSES, members=1, seed=0, backbone="scratch", on_progress=told.append)
+    assert told == [0.5, 1.0]
+
+
+def test_images_are_as_large_as_their_smallest_objects_need() -> None:
+    def size(*boxes: tuple[str, float]) -> int:
+        target = BoxTarget(tuple(Box(name, 0, 0, side, side) for name, side in boxes))
+        return training.longest_side(labeled([(blank(500, 500), target)]), CLASSES)
+
+    assert size(("disc", 0.05), ("square", 0.5)) == 288  # 14 / 0.05 = 280, in steps of 32
+    assert size(("disc", 0.5)) == 192
+    assert size(("disc", 0.001)) == (800 if torch.cuda.is_available() else 320)
+    assert size(("cow", 0.05)) == size() == 192
+
+
+def publish(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Random weights in the hub's cache, as if downloaded."""
+    file = folder / f"{name}.safetensors"
+    save_file(timm.create_model(name).state_dict(), file)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(file))
+
+
+def test_a_pretrained_backbone(briefly: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    publish("lcnet_050", monkeypatch, tmp_path)
+    made = fit_detector(SCENES, CLASSES, members=2, seed=0, backbone="lcnet_050")
+    assert made._network.pyramid.name == "lcnet_050.ra2_in1k"
+    made.save(tmp_path)
+    assert_same(looked_at(made, [scene(0)[0]]), looked_at(Detector.load(tmp_path), [scene(0)[0]]))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("resnet1000", "no pretrained model"), ("lcnet_050", "hub's cache")]
+)
+def test_a_named_backbone_that_cannot_be_had(name: str, message: str) -> None:
+    with pytest.raises(BackboneUnavailable, match=message):
+        fit_detector(SCENES, CLASSES, members=2, seed=0, backbone=name)
+
+
+def test_a_backbone_without_maps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    publish("vit_tiny_patch16_224", monkeypatch, tmp_path)
+    with pytest.raises(BackboneUnavailable, match="no maps at"):
+        backbones.load_pyramid("vit_tiny_patch16_224")
+
+
+def test_without_weights_auto_trains_from_scratch() -> None:
+    assert backbones.load_pyramid("auto").name == "scratch"
