@@ -31,7 +31,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training too short to learn from."""
-    monkeypatch.setattr(training, "LEAST_IMAGES", 8)
+    monkeypatch.setattr(training, "LEAST_VIEWS", 8)
     monkeypatch.setattr(training, "EPOCHS", 1)
 
 
@@ -39,7 +39,8 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 def segmenter() -> Segmenter:
     scenes = labeled([scene(seed) for seed in range(30)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "LEAST_IMAGES", 800)
+        patch.setattr(training, "LEAST_VIEWS", 800)
+        patch.setattr(training, "EPOCHS", 1)
         return fit_segmenter(scenes, CLASSES, members=6, seed=0, backbone="scratch")
 
 

@@ -67,11 +67,8 @@ class Segmenter:
 
     def prepare(self, image: Image.Image) -> PreparedImage:
         """The image as `answers` takes it. Its sides keep their proportion as far as multiples of 32 allow."""
-        original = image.info.get("original_size", image.size)
-        resized = image.convert("RGB").resize(
-            working_size(*image.size, self.size), Image.Resampling.BILINEAR, reducing_gap=2.0
-        )
-        return PreparedImage(np.asarray(resized), (int(original[0]), int(original[1])))
+        width, height = image.info.get("original_size", image.size)
+        return PreparedImage(_resized(image, self.size), (int(width), int(height)))
 
     def answers(self, prepared: Sequence[PreparedImage]) -> MaskAnswers:
         """What it says of at least one image; those of the same size are looked at together."""
@@ -206,13 +203,17 @@ def _rendered(
 ) -> tuple[list[NDArray[np.uint8]], list[LabelMap]]:
     pixels, maps = [], []
     for position, target in enumerate(images.targets):
-        image = images.load(position)
-        size = working_size(*image.size, side)
-        pixels.append(
-            np.array(image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
-        )
-        maps.append(label_map(target, classes, *size))
+        pixels.append(_resized(images.load(position), side))
+        height, width = pixels[-1].shape[:2]
+        maps.append(label_map(target, classes, width, height))
     return pixels, maps
+
+
+def _resized(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    if image.mode != "RGB":  # converting copies, even where there is nothing to convert
+        image = image.convert("RGB")
+    size = working_size(*image.size, side)
+    return np.array(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
 def _confidences(logits: Tensor) -> Tensor:

@@ -14,13 +14,15 @@ from backend.learners.backbones import SCRATCH
 from backend.learners.segmentation.network import STRIDE, SegmentationNetwork
 from backend.learners.segmentation.rendering import IGNORED, LabelMap
 
-LEAST_IMAGES = 2400  # that training looks at, counting each time it looks at one
-EPOCHS = 16  # the least
-COARSE_PART = (
-    0.6  # of the steps, in which it looks at them at half the resolution, which takes a quarter of the time
-)
+# Training ends early rather than late, so that a round takes about a minute of one core; more views would still gain.
+# Most are seen at half the resolution, in a quarter of the time. With 90 labeled street scenes, one run each, 1440
+# views in full came to a mean intersection over union of 0.318 in 58 s, 2400 with 60 % halved to 0.336 in 58 s, and
+# 3600 with 75 % halved to 0.353 in 71 s.
+LEAST_VIEWS = 3000  # of all images together
+EPOCHS = 40  # views of each image, at least
+COARSE_PART = 0.75  # of the steps, in which images are seen at half the resolution
 BATCH = 8
-LEARNING_RATE = 3e-3  # at its highest; it rises for a while and falls to 0 along a cosine
+LEARNING_RATE = 4e-3  # at its highest; it rises for a while and falls to 0 along a cosine
 PRETRAINED_PART = 0.1  # of the learning rate, for an encoder that has learned before
 WARM_UP = 0.15  # share of the steps
 DECAY = 0.01
@@ -49,7 +51,7 @@ def train(
     weights = _value_weights(maps, network.last.out_channels).to(device)
     full = Counter((len(values), values.shape[1]) for values in maps).most_common(1)[0][0]
     half = (_halved(full[0]), _halved(full[1]))
-    steps = ceil(max(LEAST_IMAGES, EPOCHS * len(images)) / BATCH)
+    steps = ceil(max(LEAST_VIEWS, EPOCHS * len(images)) / BATCH)
     optimiser, schedule = _optimiser(network, steps)
     network.train()
     if network.encoder_name != SCRATCH:
