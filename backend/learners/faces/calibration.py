@@ -15,6 +15,7 @@ from backend.learners.faces.metric_learning import Labels, MetricSpace, centres,
 
 FOLDS = 5
 HELD_OUT_LABELS = 2000  # more change nothing but the time it takes
+UNTRIED = 0.5  # the threshold before there is anything to set it by
 SCALES = torch.logspace(0, 2, 41)  # candidates for what cosines are multiplied by
 
 
@@ -77,17 +78,18 @@ def calibrate(space: MetricSpace, labels: Labels, folds: Folds, generator: torch
 def equal_error_threshold(right: list[Tensor], strangers: list[Tensor]) -> float:
     """The similarity at which as large a share of known faces is taken for unknown as of strangers for known.
 
-    right: similarities of faces to their own person. strangers: of strangers to whom they are likest. Beside these
-    stand two invented ones, a known face of similarity 1 and a stranger of 0.
+    right: similarities of faces to their own person. strangers: of strangers to whom they are likest. Without known
+    faces it is what no stranger exceeds; an invented stranger of similarity 0 stands beside the others; with neither,
+    it is `UNTRIED`.
     """
-    known, unknown = (
-        torch.cat([torch.tensor([invented]), *given]).sort().values
-        for invented, given in ((1.0, right), (0.0, strangers))
-    )
+    known = torch.cat([torch.empty(0), *right]).sort().values
+    unknown = torch.cat([torch.zeros(1), *strangers]).sort().values
+    if not len(known):
+        return float(unknown[-1]) if len(unknown) > 1 else UNTRIED
     values = torch.cat([known, unknown]).sort().values
     between = (values[1:] + values[:-1]) / 2
     missed = torch.searchsorted(known, between) / len(known)
-    accepted = 1 - torch.searchsorted(unknown, between) / len(unknown)
+    accepted = (len(unknown) - torch.searchsorted(unknown, between)) / len(unknown)
     error = torch.maximum(missed, accepted)
     best = between[error == error.min()]
     return float((best[0] + best[-1]) / 2)

@@ -1,10 +1,9 @@
 """A space of faces in which people stand apart, learnt from few labels on top of a stored embedding.
 
 The map starts at what whitens the variation within people (within-class covariance normalisation; Hatch, Kajarekar &
-Stolcke, Interspeech 2006). From there it is trained with an additive angular margin (ArcFace; Deng, Guo, Xue &
-Zafeiriou, CVPR 2019) and drawn back to its start by a Gaussian prior. Both learn along the principal axes of the
-labeled faces only; across them the embedding stays as it is. So with one image a person, or a single person, faces are
-compared by the cosine of the given embedding.
+Stolcke, Interspeech 2006): with one image a person, at the cosine of the given embedding. From there it is trained with
+an additive angular margin (ArcFace; Deng, Guo, Xue & Zafeiriou, CVPR 2019) and drawn back to its start by a Gaussian
+prior. Both learn along the principal axes of the labeled faces only; across them the embedding stays as it is.
 
 Several networks are trained at once, each of which weighs the labels in another way.
 """
