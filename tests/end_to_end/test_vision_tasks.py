@@ -1,5 +1,6 @@
 """The main job for boxes, regions and faces: connect, cold start, label in queue order, retrain, flip, pre-annotate."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ import httpx
 import numpy as np
 import pytest
 from label_studio_sdk.converter import brush
-from PIL import Image
 from playwright.sync_api import Page, expect
+from sqlalchemy import select
 
 from backend.demo.label_studio import LabelStudioServer
+from backend.store.tables import QueueEntry
 from tests.conftest import make_image_project
 from tests.end_to_end import scenes
 from tests.end_to_end.running_loop import RunningLoop, learned
@@ -37,7 +39,11 @@ def view(*controls: str) -> str:
 
 BOXES = f'<RectangleLabels name="boxes" toName="image">{labels(scenes.DIGITS)}</RectangleLabels>'
 REGIONS = f'<BrushLabels name="regions" toName="image">{labels(scenes.DIGITS)}</BrushLabels>'
-HOW_MANY = '<Choices name="count" toName="image">' + "".join(f'<Choice value="{n}"/>' for n in range(3)) + "</Choices>"
+HOW_MANY = (
+    '<Choices name="count" toName="image">'
+    + "".join(f'<Choice value="{n}"/>' for n in range(3))
+    + "</Choices>"
+)
 
 
 class ScenesProject:
@@ -83,7 +89,9 @@ class ScenesProject:
         return controls
 
 
-def stored_predictions(loop: RunningLoop, http: httpx.Client, project_id: int) -> dict[int, list[dict[str, Any]]]:
+def stored_predictions(
+    loop: RunningLoop, http: httpx.Client, project_id: int
+) -> dict[int, list[dict[str, Any]]]:
     """What Label Studio holds of the served version, by task."""
     version = loop.served(project_id).version
     answer = http.get("/api/predictions/", params={"project": project_id}).raise_for_status()
@@ -128,9 +136,9 @@ def test_boxes(
 
     shown = loop.queue(project.id)[0]
     see_next_task(logged_in, loop, project.id, shown)
-    expect(logged_in.get_by_test_id("regions-list-item").or_(logged_in.locator(".lsf-outliner-item"))).to_have_count(
-        len(predictions[shown])
-    )
+    expect(
+        logged_in.get_by_test_id("regions-list-item").or_(logged_in.locator(".lsf-outliner-item"))
+    ).to_have_count(len(predictions[shown]))
 
 
 @pytest.mark.timeout(600)
@@ -212,13 +220,11 @@ def test_faces(
 
 def queue_reasons(loop: RunningLoop, project_id: int) -> list[str]:
     """Why the tasks of the queue were chosen."""
-    from sqlalchemy import select
-
-    from backend.store.tables import QueueEntry
-
     with loop.deployment.database.read() as session:
         return list(
-            session.scalars(select(QueueEntry.reason).where(QueueEntry.round_id == loop.served(project_id).id))
+            session.scalars(
+                select(QueueEntry.reason).where(QueueEntry.round_id == loop.served(project_id).id)
+            )
         )
 
 
@@ -229,7 +235,6 @@ def see_next_task(page: Page, loop: RunningLoop, project_id: int, task_id: int) 
         page.get_by_role("button", name="Label All Tasks").click()
     assert asked.value.json()["id"] == task_id
     page.wait_for_selector("canvas", timeout=30_000)
-
-
-def drawn(path: str) -> Image.Image:
-    return Image.open(path)
+    if "SCREENSHOT" in os.environ:
+        page.wait_for_timeout(2_000)
+        page.screenshot(path=f"{os.environ['SCREENSHOT']}-{project_id}.png")

@@ -18,11 +18,11 @@ VERIFIED_FACES = 2000  # whose pairs are looked at: two million
 def evaluate_faces(answers: FaceAnswers, targets: Sequence[ChoiceTarget]) -> Evaluation:
     """Compare answers with who is on the faces, by majority; on a tie, each of the likeliest is right.
 
-    The score is rank-1 identification: of the faces of people known to the recogniser, the share of which the likest
-    person is the right one. `total` counts these faces; without any, the score is 0.
+    The score is rank-1 identification: the share of the faces of which the likest person known is the right one. The
+    faces of people not known yet count as wrong: else a recogniser that knows few people would be the best.
 
     The details, each None where there is nothing to measure it on:
-        "rank-1 among all faces": the same, where faces of unknown people count as wrong.
+        "rank-1 among people known": the same, of the faces of people known to the recogniser alone.
         "known recognised": of the faces of people known, the share whose likest is right and above the threshold.
         "unknown recognised": of the faces of unknown people, the share that is taken for nobody known.
         "TAR at FAR 0.1" and so on: when pairs of different people are accepted as the same at no more than this rate,
@@ -41,18 +41,18 @@ def evaluate_faces(answers: FaceAnswers, targets: Sequence[ChoiceTarget]) -> Eva
     likest = answers.similarities.argmax(axis=1)
     is_right = np.array([answers.classes[p] in names for p, names in zip(likest, people, strict=True)])
     is_accepted = answers.similarities.max(axis=1) >= answers.threshold
-    total, correct = int(is_known.sum()), int((is_known & is_right).sum())
+    total, correct = len(targets), int(is_right.sum())
     names = np.array([min(names & place.keys() or names) for names in people])
     return Evaluation(
         metric="rank-1 identification",
-        score=correct / total if total else 0.0,
+        score=correct / total,
         interval=accuracy_interval(correct, total),
         total=total,
         classes=tuple(
             _of_person(name, names == name, likest == index, is_right) for name, index in place.items()
         ),
         details={
-            "rank-1 among all faces": _share(is_right),
+            "rank-1 among people known": _share(is_right[is_known]),
             "known recognised": _share((is_right & is_accepted)[is_known]),
             "unknown recognised": _share(~is_accepted[~is_known]),
             **_verification(answers.features, names),

@@ -185,15 +185,14 @@ def _embedded(crops: Sequence[Image.Image], embed: Embed) -> NDArray[np.float32]
 def evaluate_named_faces(answers: NamedFaceAnswers, targets: Sequence[BoxTarget]) -> Evaluation:
     """Compare answers with who is where. Raises ValueError where there is no image.
 
-    The score is rank-1 identification from the image on: of the true faces of people known, the share that is found
-    (by a box of half overlap or more, each for one face) and whose likest person is right. `total` counts them.
-    The details hold the share of all true faces that is found.
+    The score is rank-1 identification from the image on: the share of the true faces that are found (by a box of half
+    overlap or more, each for one face) and whose likest person is right. `total` counts the true faces.
+    The details hold the share of them that is found.
     """
     if len(answers) != len(targets) or not len(targets):
         raise ValueError(
             f"expected a target for each of at least 1 answers, got {len(targets)} for {len(answers)}"
         )
-    known = set(answers.faces.classes)
     actual, right = dict.fromkeys(answers.faces.classes, 0), dict.fromkeys(answers.faces.classes, 0)
     faces = found = 0
     for position, target in enumerate(targets):
@@ -202,7 +201,7 @@ def evaluate_named_faces(answers: NamedFaceAnswers, targets: Sequence[BoxTarget]
         free = np.ones(len(own), bool)
         for box in target.boxes:
             faces += 1
-            actual[box.label] = actual.get(box.label, 0) + (box.label in known)
+            actual[box.label] = actual.get(box.label, 0) + 1
             common = overlaps(np.array([[box.left, box.top, box.right, box.bottom]]), places)[0] * free
             if not len(own) or common.max() < OVERLAP:
                 continue
@@ -210,14 +209,14 @@ def evaluate_named_faces(answers: NamedFaceAnswers, targets: Sequence[BoxTarget]
             free[best] = False
             found += 1
             likest = answers.faces.classes[int(answers.faces.similarities[own[best]].argmax())]
-            if box.label in known and likest == box.label:
+            if likest == box.label:
                 right[box.label] += 1
-    total, correct = sum(actual.values()), sum(right.values())
+    correct = sum(right.values())
     return Evaluation(
         metric="rank-1 identification",
-        score=correct / total if total else 0.0,
-        interval=accuracy_interval(correct, total),
-        total=total,
+        score=correct / faces if faces else 0.0,
+        interval=accuracy_interval(correct, faces),
+        total=faces,
         classes=tuple(
             {
                 "name": name,
