@@ -84,14 +84,14 @@ class Segmenter:
         height, width = pixels.shape[1:3]
         with torch.inference_mode():
             features = self._network.features(
-                self._network.normalised(pixels.permute(0, 3, 1, 2).float().div_(255))
+                self._network.normalised(pixels.permute(0, 3, 1, 2).contiguous().float().div_(255))
             )
             logits = self._network.last(features)
             upsampled = functional.interpolate(logits, size=(height, width), mode="bilinear")
-            likeliest = upsampled.max(dim=1).indices  # on a CPU, `argmax` takes five times as long
+            likeliest = _likeliest(upsampled)
             confidences = _confidences(logits)
             samples = self._samples(features)
-        maps = (likeliest + self._first).to(torch.uint8).cpu().numpy()
+        maps = (likeliest + self._first).cpu().numpy()
         return MaskAnswers(
             self.classes,
             self._background,
@@ -112,12 +112,14 @@ class Segmenter:
         """(members, images, cells, pixels, values) probabilities, of each member, at pixels that lie on a grid."""
         grid = CELLS * SAMPLES
         rows, columns = (((torch.arange(grid) + 0.5) * (side / grid)).long() for side in features.shape[2:])
-        at = features[:, :, rows][:, :, :, columns]
-        at = at.reshape(*at.shape[:2], CELLS, SAMPLES, CELLS, SAMPLES).permute(0, 2, 4, 3, 5, 1)
-        at = at.reshape(len(at), CELLS**2, SAMPLES**2, -1)  # (images, cells, pixels, channels)
+        at = features[:, :, rows][:, :, :, columns].flatten(2).transpose(1, 2)  # (images, grid², channels)
         last = self._network.last
-        logits = torch.einsum("icpf,mf,vf->micpv", at, self._members, last.weight.flatten(1)) + last.bias
-        return torch.softmax(logits, dim=-1)
+        weight = self._members[:, None] * last.weight.flatten(1)  # (members, values, channels)
+        logits = (at @ weight.flatten(0, 1).T).reshape(len(at), grid**2, *weight.shape[:2]) + last.bias
+        samples = logits.softmax(dim=-1).permute(2, 0, 1, 3)  # (members, images, grid², values)
+        cells = samples.reshape(*samples.shape[:2], CELLS, SAMPLES, CELLS, SAMPLES, -1).transpose(3, 4)
+        by_cell: Tensor = cells.reshape(*samples.shape[:2], CELLS**2, SAMPLES**2, -1)
+        return by_cell
 
     def save(self, directory: Path) -> None:
         """Write the learner into `directory`, replacing the one there in a single step."""
@@ -216,9 +218,15 @@ def _resized(image: Image.Image, side: int) -> NDArray[np.uint8]:
     return np.array(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
+def _likeliest(logits: Tensor) -> Tensor:
+    """(images, height, width) bytes: the value of the highest logit; on a CPU ten times as fast as `argmax`."""
+    numbers = torch.arange(logits.shape[1], dtype=torch.uint8, device=logits.device)[:, None, None]
+    return ((logits == logits.amax(dim=1, keepdim=True)) * numbers).amax(dim=1)
+
+
 def _confidences(logits: Tensor) -> Tensor:
     """(images, values) mean probability of each value where it is the likeliest; 0 where it nowhere is."""
     highest, likeliest = logits.softmax(dim=1).flatten(2).max(dim=1)
-    of_values = functional.one_hot(likeliest, logits.shape[1]).float()  # (images, pixels, values)
-    total = torch.einsum("ip,ipv->iv", highest, of_values)
-    return total / of_values.sum(dim=1).clamp(min=1)
+    none = logits.new_zeros(logits.shape[:2])
+    counts = none.scatter_add(1, likeliest, torch.ones_like(highest))
+    return none.scatter_add(1, likeliest, highest) / counts.clamp(min=1)
