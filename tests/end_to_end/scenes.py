@@ -116,3 +116,45 @@ def face(person: int, number: int) -> Image.Image:
     oval(0, 0.2, mouth, 0.02 + 0.03 * now.random(), (120, 30, 30))
     light = np.asarray(image, np.float32) * now.uniform(0.85, 1.15) + now.normal(0, 6, (FACE, FACE, 3))
     return Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
+
+
+def group(number: int) -> tuple[Image.Image, list[tuple[str, int, int]]]:
+    """One or two people before a dark ground: the image, and of each the name and the left and top of the face."""
+    rng = np.random.default_rng([11, number])
+    image = Image.new("RGB", (WIDTH, HEIGHT), (20, 20, 30))
+    people = []
+    for half in rng.permutation(2)[: rng.integers(1, 3)]:
+        person = int(rng.integers(len(PEOPLE)))
+        left = int(rng.integers(0, WIDTH // 2 - FACE)) + half * WIDTH // 2
+        top = int(rng.integers(0, HEIGHT - FACE))
+        image.paste(face(person, number), (left, top))
+        people.append((PEOPLE[person], left, top))
+    return image, people
+
+
+def group_result(people: Sequence[tuple[str, int, int]]) -> list[dict[str, Any]]:
+    """As Label Studio stores who is in which rectangle: two regions with the same id."""
+    result = []
+    for place, (name, left, top) in enumerate(people):
+        where = {
+            "x": 100 * left / WIDTH,
+            "y": 100 * top / HEIGHT,
+            "width": 100 * FACE / WIDTH,
+            "height": 100 * FACE / HEIGHT,
+            "rotation": 0,
+        }
+        both = {
+            "id": f"face{place}",
+            "to_name": "image",
+            "original_width": WIDTH,
+            "original_height": HEIGHT,
+            "image_rotation": 0,
+        }
+        box = {
+            "from_name": "faces",
+            "type": "rectanglelabels",
+            "value": where | {"rectanglelabels": ["Face"]},
+        }
+        who = {"from_name": "who", "type": "textarea", "value": where | {"text": [name]}}
+        result += [both | box, both | who]
+    return result

@@ -218,6 +218,38 @@ def test_faces(
     assert np.mean([truth[task_id] == name for task_id, name in named.items()]) > 0.8
 
 
+@pytest.mark.timeout(600)
+def test_several_faces_in_an_image(
+    loop: RunningLoop, label_studio: LabelStudioServer, local_files: Path, http: httpx.Client
+) -> None:
+    config = view(
+        '<RectangleLabels name="faces" toName="image"><Label value="Face"/><Label value="Mask"/></RectangleLabels>',
+        '<TextArea name="who" toName="image" perRegion="true" model_task="face"/>',
+    )
+    groups = [scenes.group(number) for number in range(50)]
+    project_id, ids, _ = make_image_project(
+        label_studio, local_files, [image for image, _ in groups], title="Groups", label_config=config
+    )
+    people = {task_id: who for task_id, (_, who) in zip(ids, groups, strict=True)}
+    loop.connect(project_id)
+    loop.wait_for_round(project_id, 0)
+    annotator = loop.annotator(project_id)
+    for task_id in loop.queue(project_id)[:LABELS]:
+        annotator.answer(task_id, scenes.group_result(people[task_id]))
+    controls = loop.wait_for_round(project_id, 1).facts["controls"]
+    assert {name: facts["task"] for name, facts in controls.items()} == {"faces": "detection", "who": "face"}
+    assert all(facts["trained"] for facts in controls.values())
+    right = []
+    for task_id, result in stored_predictions(loop, http, project_id).items():
+        boxes = {region["id"] for region in result if region["from_name"] == "faces"}
+        names = [region for region in result if region["from_name"] == "who"]
+        assert len(boxes) == len([r for r in result if r["from_name"] == "faces"])  # each face once
+        assert {region["id"] for region in names} <= boxes
+        right += [region["value"]["text"][0] in {name for name, _, _ in people[task_id]} for region in names]
+    assert len(right) > 10
+    assert np.mean(right) > 0.8
+
+
 def queue_reasons(loop: RunningLoop, project_id: int) -> list[str]:
     """Why the tasks of the queue were chosen."""
     with loop.deployment.database.read() as session:
