@@ -1,8 +1,10 @@
 """The command line: `active-learning`."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -112,6 +114,31 @@ def worker() -> None:
     with failures(), _deployment() as deployment:
         os.nice(5)  # answering Label Studio goes before training
         Jobs(deployment).run_worker()
+
+
+@app.command()
+def faces(
+    project: ProjectOption,
+    out: Annotated[Path, typer.Option(help="Folder for faces.png and faces.json.")],
+) -> None:
+    """Show which parts of the face and which dimensions of the embedding tell confusable people apart."""
+    from backend.labelstudio.media import MediaError, MediaUnavailable
+    from backend.learners.faces.feature_plot import plot_feature_report
+    from backend.loop.face_report import NoFaces, report_on_faces
+
+    with failures(), _deployment(patience=5) as deployment:
+        try:
+            with console.status("Covering parts of faces and looking again"):
+                report = report_on_faces(deployment, project)
+        except (NoFaces, MediaError, MediaUnavailable) as error:
+            fail(str(error))
+        out.mkdir(parents=True, exist_ok=True)
+        plot_feature_report(report, out / "faces.png")
+        (out / "faces.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
+        for pair in report.pairs:
+            first, second = pair.people
+            console.print(f"{first} and {second}: a lead of {pair.margin:.2f}", highlight=False, markup=False)
+        console.print(f"Written to {out}: faces.png, faces.json", highlight=False, markup=False)
 
 
 app.command()(simulate)

@@ -1,5 +1,6 @@
 """The main job for boxes, regions and faces: connect, cold start, label in queue order, retrain, flip, pre-annotate."""
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from label_studio_sdk.converter import brush
+from PIL import Image
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
@@ -16,6 +18,7 @@ from backend.demo.label_studio import LabelStudioServer
 from backend.store.tables import QueueEntry
 from tests.conftest import make_image_project
 from tests.end_to_end import scenes
+from tests.end_to_end.command import quick_command
 from tests.end_to_end.running_loop import RunningLoop, learned
 from tests.end_to_end.test_browser import logged_in, page
 
@@ -191,7 +194,12 @@ def test_boxes_and_a_class_in_one_config(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("tag", ["Choices", "TextArea"])
 def test_faces(
-    loop: RunningLoop, label_studio: LabelStudioServer, local_files: Path, http: httpx.Client, tag: str
+    loop: RunningLoop,
+    label_studio: LabelStudioServer,
+    local_files: Path,
+    http: httpx.Client,
+    tmp_path: Path,
+    tag: str,
 ) -> None:
     people = [(person, number) for number in range(14) for person in range(len(scenes.PEOPLE))]
     inside = "".join(f'<Choice value="{name}"/>' for name in scenes.PEOPLE) if tag == "Choices" else ""
@@ -216,6 +224,13 @@ def test_faces(
     named = {task_id: result[0]["value"][key][0] for task_id, result in predictions.items() if result}
     assert len(named) > len(predictions) / 2
     assert np.mean([truth[task_id] == name for task_id, name in named.items()]) > 0.8
+
+    told = quick_command(loop, "faces", "--project", str(project_id), "--out", str(tmp_path / "report"))
+    assert told.code == 0, told
+    assert Image.open(tmp_path / "report" / "faces.png").size[0] > 600
+    found = json.loads((tmp_path / "report" / "faces.json").read_text())
+    assert all(set(pair["people"]) <= set(scenes.PEOPLE) for pair in found["pairs"])
+    assert len(found["pairs"]) == 3
 
 
 @pytest.mark.timeout(600)
