@@ -15,7 +15,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
+from torchvision.models.detection.image_list import ImageList
 
+from backend.learners.backbones import empty_pyramid
+from backend.learners.detection import Detector
+from backend.learners.detection.detector import NETWORKS, Kind
+from backend.learners.detection.images import stack
+from backend.learners.detection.one_stage import OneStage
 from backend.learners.embedding import CPU_BACKBONE
 from backend.learners.segmentation.network import CHANNELS, SCRATCH, SegmentationNetwork
 from backend.learners.segmentation.segmenter import CPU_SIDE, GPU_SIDE, Segmenter
@@ -24,6 +30,7 @@ Side = Callable[[], object]
 
 CLASSES = 11
 MEMBERS = 8
+DETECTION_SIDE = 256
 
 
 def main() -> None:
@@ -36,10 +43,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    for name, (bare, scoring) in {
-        f"segmentation, {encoder}": segmentation(encoder, photographs(options.batch))
-        for encoder in (SCRATCH, CPU_BACKBONE)
-    }.items():
+    images = photographs(options.batch)
+    for name, (bare, scoring) in (
+        {
+            f"detection, {kind}, {backbone}": detection(kind, backbone, images)
+            for kind in NETWORKS
+            for backbone in (SCRATCH, CPU_BACKBONE)
+        }
+        | {f"segmentation, {encoder}": segmentation(encoder, images) for encoder in (SCRATCH, CPU_BACKBONE)}
+    ).items():
         print(f"{name}: {compared(bare, scoring, options.batch, options.repeats)}")
 
 
@@ -50,13 +62,38 @@ def photographs(count: int) -> list[Image.Image]:
     return [Image.fromarray(one).resize((640, 480), Image.Resampling.BICUBIC) for one in noise]
 
 
+def detection(kind: Kind, backbone: str, images: list[Image.Image]) -> tuple[Side, Side]:
+    """The network up to what it says of every place, or torchvision's boxes of two stages; and a detector's answers.
+
+    Of random weights, as many places as can be are candidates, which makes the most work for scoring.
+    """
+    network = NETWORKS[kind](empty_pyramid(backbone), torch.ones(CLASSES), MEMBERS)
+    detector = Detector(tuple(map(str, range(CLASSES))), kind, network, DETECTION_SIDE)
+    prepared = [detector.prepare(image) for image in images]
+    device = next(network.parameters()).device
+    pixels = torch.from_numpy(stack(prepared)).permute(0, 3, 1, 2).to(device).float() / 255
+
+    def bare() -> None:
+        with torch.inference_mode():
+            maps = network.pyramid(pixels)
+            if isinstance(network, OneStage):
+                network.fcos.head(list(maps.values()))
+            else:
+                canvas = ImageList(pixels, [(pixels.shape[2], pixels.shape[3])] * len(pixels))
+                network.regions(maps, network.proposals(canvas, maps)[0], canvas.image_sizes)
+
+    return bare, lambda: detector.answers(prepared)
+
+
 def segmentation(encoder: str, images: list[Image.Image]) -> tuple[Side, Side]:
     """The network, its logits brought to the images' size; and a segmenter's answers."""
     side = GPU_SIDE if torch.cuda.is_available() else CPU_SIDE
     network = SegmentationNetwork(encoder, 1 + CLASSES)
     segmenter = Segmenter(tuple(map(str, range(CLASSES))), True, network, torch.ones(MEMBERS, CHANNELS), side)
     prepared = [segmenter.prepare(image) for image in images]
-    pixels = torch.from_numpy(np.stack([one.pixels for one in prepared])).permute(0, 3, 1, 2).float() / 255
+    pixels = (
+        torch.from_numpy(np.stack([one.pixels for one in prepared])).permute(0, 3, 1, 2).contiguous() / 255
+    )
     inputs = network.normalised(pixels.to(network.mean.device))
 
     def bare() -> None:

@@ -70,7 +70,7 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "VIEWS", 400)
+        patch.setattr(training, "VIEWS", 0)
         return fit_detector(SCENES, CLASSES, members=6, seed=0, backbone="scratch")
 
 
@@ -93,7 +93,7 @@ def test_forty_drawn_scenes_are_enough(detector: Detector) -> None:
 
 
 def test_two_stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(training, "VIEWS", 400)
+    monkeypatch.setattr(training, "VIEWS", 0)
     two = fit_detector(SCENES, CLASSES, members=3, seed=0, detector="two-stage", backbone="scratch")
     scenes = [scene(seed) for seed in range(100, 120)]
     images = [image for image, _ in scenes]
@@ -227,10 +227,10 @@ def test_images_are_as_large_as_their_smallest_objects_need() -> None:
         target = BoxTarget(tuple(Box(name, 0, 0, side, side) for name, side in boxes))
         return training.longest_side(labeled([(blank(500, 500), target)]), CLASSES)
 
-    assert size(("disc", 0.05), ("square", 0.5)) == 288  # 14 / 0.05 = 280, in steps of 32
-    assert size(("disc", 0.5)) == 192
+    assert size(("disc", 0.06), ("square", 0.5)) == 256  # 16 / 0.06 = 267, in steps of 32
+    assert size(("disc", 0.5)) == 128
     assert size(("disc", 0.001)) == (800 if torch.cuda.is_available() else 320)
-    assert size(("cow", 0.05)) == size() == 192
+    assert size(("cow", 0.05)) == size() == 128
 
 
 def publish(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -11,6 +11,9 @@ from backend.targets import Box, BoxTarget, Prediction
 from strategies.pool import Pool, Units
 
 SHOWN = 0.5  # probability from which on a box is part of the prediction
+WEIGHED = (
+    0.2  # probability from which on it is a unit for strategies: the others are hardly objects, but many
+)
 
 
 class Boxes(NamedTuple):
@@ -99,16 +102,17 @@ class BoxAnswers:
         return presence
 
     def pool_fields(self) -> Mapping[str, Any]:
-        """`committee`, the presence of the classes, and `units`, the boxes."""
+        """`committee`, the presence of the classes, and `units`, the boxes but the unlikely ones."""
+        kept = np.flatnonzero(self.committee.mean(axis=0, dtype=np.float32).max(axis=1, initial=0) >= WEIGHED)
         boxes = Pool(
-            len(self.owners),
-            committee=self.committee.astype(np.float32),
-            embeddings=self.embeddings.astype(np.float32),
-            localisation=self.localisation.astype(np.float32),
+            len(kept),
+            committee=self.committee[:, kept].astype(np.float32),
+            embeddings=self.embeddings[kept].astype(np.float32),
+            localisation=self.localisation[kept].astype(np.float32),
             multi_label=True,
             classes=self.classes,
         )
-        return {"committee": self.presence(), "units": Units(boxes, self.owners)}
+        return {"committee": self.presence(), "units": Units(boxes, self.owners[kept])}
 
     def boxes(self, position: int) -> Boxes:
         """All boxes in an image, the likeliest first, each with its likeliest class."""

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from backend.learners.backbones import AUTO, Pyramid, empty_pyramid, load_pyramid
+from backend.learners.backbones import empty_pyramid, load_pyramid
 from backend.learners.detection import images as prepared_images
 from backend.learners.detection.answers import BoxAnswers
 from backend.learners.detection.evaluation import best_threshold, match, true_boxes
@@ -19,6 +19,7 @@ from backend.learners.detection.network import Network
 from backend.learners.detection.one_stage import OneStage
 from backend.learners.detection.training import longest_side, train
 from backend.learners.detection.two_stage import TwoStage
+from backend.learners.embedding import AUTO
 from backend.learners.learner import LabeledImages
 from backend.learners.weights import DamagedWeights, load_weights, save_weights
 
@@ -46,7 +47,7 @@ class Detector:
         self.threshold = threshold
         self._kind = kind
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._network = network.eval().to(self._device, memory_format=torch.channels_last)
+        self._network = network.eval().to(self._device).to(memory_format=torch.channels_last)
 
     def prepare(self, image: Image.Image) -> PreparedImage:
         """The image as `answers` takes it."""
@@ -133,7 +134,7 @@ def fit_detector(
     size = longest_side(images, classes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        pyramid: Pyramid = load_pyramid(backbone)
+        pyramid = load_pyramid(backbone)
         network = NETWORKS[detector](pyramid, torch.tensor([counts[name] for name in classes]), members)
         fitted = Detector(tuple(classes), detector, network, size)
         train(network, images, classes, size, on_progress)
@@ -142,7 +143,7 @@ def fit_detector(
 
 
 def _threshold(detector: Detector, images: LabeledImages) -> float:
-    """The score from which on a box is shown, for as few mistakes as can be: the one of the highest F1 on some images."""
+    """The score from which on a box is shown: the one of the highest F1 on some of the images."""
     positions = range(min(len(images), THRESHOLD_IMAGES))
     parts = []
     for start in positions[::BATCH]:

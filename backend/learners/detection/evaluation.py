@@ -69,7 +69,9 @@ def match(found: Sequence[Boxes], actual: Sequence[Boxes], classes: int) -> list
 
 
 def _match_class(found: Sequence[Boxes], actual: Sequence[Boxes], index: int) -> Matches:
-    scores, right, images = [np.empty(0)], [np.empty((len(OVERLAPS), 0), dtype=bool)], [np.empty(0, np.int64)]
+    scores: list[Numbers] = [np.empty(0)]
+    right: list[NDArray[np.bool_]] = [np.empty((len(OVERLAPS), 0), dtype=bool)]
+    images: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     counts = np.zeros(len(actual), dtype=np.int64)
     for image, (ours, theirs) in enumerate(zip(found, actual, strict=True)):
         true = theirs.places[theirs.labels == index]
@@ -110,7 +112,8 @@ def overlaps(a: Numbers, b: Numbers) -> Numbers:
     most = np.minimum(a[:, None, 2:], b[None, :, 2:])
     both = np.prod(np.clip(most - least, 0, None), axis=2)
     areas = np.prod(a[:, 2:] - a[:, :2], axis=1)[:, None] + np.prod(b[:, 2:] - b[:, :2], axis=1)
-    return both / np.maximum(areas - both, np.finfo(float).tiny)
+    shares: Numbers = both / np.maximum(areas - both, np.finfo(float).tiny)
+    return shares
 
 
 def evaluate_boxes(
@@ -183,7 +186,7 @@ def true_boxes(target: BoxTarget, classes: Sequence[str]) -> Boxes:
 
 
 def best_threshold(matches: Sequence[Matches]) -> float:
-    """The score from which on boxes have to be believed for the highest F1 at the first overlap; 0.5 without a right box."""
+    """The score from which to believe boxes for the highest F1 at an overlap of 0.5; 0.5 if none is right."""
     scores = np.concatenate([one.scores for one in matches])
     right = np.concatenate([one.right[0] for one in matches])
     order = np.argsort(-scores, kind="stable")

@@ -20,7 +20,7 @@ from backend.learners.backbones import REDUCTIONS, Pyramid
 LEAST_PROBABILITY = 0.05  # of a box that is kept
 SAME_OBJECT = 0.5  # overlap at which, of two boxes of a class, the likelier one is kept
 MOST_BOXES = 50  # kept of an image
-CANDIDATES = 300  # of an image, that the members judge
+CANDIDATES = 300  # of an image, before those that are the same object are sorted out
 DROPPED = 0.1  # share of the features before the last layers, in training and in each member
 POOLED = 4  # a side of the grid of features whose mean is an object's embedding
 
@@ -28,9 +28,9 @@ POOLED = 4  # a side of the grid of features whose mean is an object's embedding
 class Found(NamedTuple):
     """Boxes in a batch of images, image by image, the likeliest first.
 
-    images: (boxes,) which image of the batch each is in. probabilities: (members, boxes, classes). boxes: (boxes, 4) left,
-    top, right, bottom in pixels, mean of the members'. localisation: (boxes,) mean overlap of the members' boxes with it.
-    embeddings: (boxes, dimension), each of length 1.
+    images: (boxes,) which image of the batch each is in. probabilities: (members, boxes, classes). boxes: (boxes, 4)
+    left, top, right, bottom in pixels, the mean of the members'. localisation: (boxes,) mean overlap of the members'
+    boxes with it. embeddings: (boxes, dimension), each of length 1.
     """
 
     images: Tensor
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Places where there may be an object. images: (k,); probabilities: (members, k, classes); boxes: (members, k, 4)."""
+    """Places that may hold an object. images: (k,); probabilities: (members, k, classes); boxes: (members, k, 4)."""
 
     images: Tensor
     probabilities: Tensor
@@ -49,7 +49,7 @@ class Candidates(NamedTuple):
 
 
 class Network(nn.Module, ABC):
-    """A detector on a feature pyramid. Images are (n, 3, height, width), RGB in 0..1, in a canvas of the pyramid's steps."""
+    """A detector on a feature pyramid. Images are as the pyramid takes them, (n, 3, height, width)."""
 
     pyramid: Pyramid
 
@@ -69,14 +69,7 @@ class Network(nn.Module, ABC):
         drawn = torch.minimum(candidates.boxes.clamp(min=0), limits)
         boxes = drawn.mean(dim=0)
         scores, labels = candidates.probabilities.mean(dim=0).max(dim=1)
-        good = torch.nonzero((scores > LEAST_PROBABILITY) & ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1))[
-            :, 0
-        ]
-        classes = candidates.probabilities.shape[2]
-        kinds = candidates.images * classes + labels
-        kept = good[batched_nms(boxes[good], scores[good], kinds[good], SAME_OBJECT)]
-        kept = kept[_places_within(candidates.images[kept]) < MOST_BOXES]
-        kept = kept[candidates.images[kept].argsort(stable=True)]
+        kept = distinct(candidates.images, boxes, scores, labels)
         return Found(
             candidates.images[kept],
             candidates.probabilities[:, kept],
@@ -96,14 +89,17 @@ def last_layer(features: Tensor, weight: Tensor, bias: Tensor, members: Tensor) 
     return torch.einsum("ki,moi->mko", features, weight * members[:, None]) + bias
 
 
-def _places_within(groups: Tensor) -> Tensor:
-    """(k,) how many before it are of the same group."""
-    order = groups.argsort(stable=True)
-    counts = torch.bincount(groups)
+def distinct(images: Tensor, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+    """Which boxes to keep, image by image, the likeliest first: of those of a class that overlap the likeliest, and of
+    each image `MOST_BOXES` at most. images: (k,) which image each is in; boxes: (k, 4); scores and labels: (k,)."""
+    good = torch.nonzero((scores > LEAST_PROBABILITY) & ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1))[:, 0]
+    kinds = images * (1 + labels.amax() if len(labels) else 1) + labels
+    kept = good[batched_nms(boxes[good], scores[good], kinds[good], SAME_OBJECT)]
+    kept = kept[images[kept].argsort(stable=True)]
+    counts = torch.bincount(images[kept])
     starts = counts.cumsum(0) - counts
-    places = torch.empty_like(groups)
-    places[order] = torch.arange(len(groups), device=groups.device) - starts[groups[order]]
-    return places
+    places = torch.arange(len(kept), device=kept.device) - starts[images[kept]]
+    return kept[places < MOST_BOXES]
 
 
 def _overlap(a: Tensor, b: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """One-stage detection: FCOS (Tian et al., ICCV 2019), made to learn from few images.
 
-Every place of the maps says of which class the object that it lies in is, how far the four sides are, and how central it
-is. The loss is torchvision's but for two weights. Every object counts the same, however many places lie in it, and
-an object of a rare class counts more, by the inverse root of the class's frequency (Mahajan et al., ECCV 2018): without
-them, small and rare objects are not learnt from some dozen images at all.
+Every place of the maps says of which class the object that it lies in is, how far its four sides are, and how central
+the place is. The loss is torchvision's but for two weights: every object counts the same, however many places lie in
+it, and one of a rare class counts more, by the inverse root of the class's frequency (Mahajan et al., ECCV 2018).
+Without them, small and rare objects are not learnt from some dozen images at all.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,18 @@ from backend.learners.backbones import REDUCTIONS, Pyramid
 from backend.learners.detection.network import (
     CANDIDATES,
     DROPPED,
-    LEAST_PROBABILITY,
     Candidates,
     Network,
+    distinct,
     draw_members,
     last_layer,
 )
 
-CONVOLUTIONS = 2  # of each tower of the head; torchvision's four learn no more from few images
-# Where the sides are before anything is learnt, in steps of the map. Objects are dealt out to the maps so that the sides
-# are one to four steps away. From torchvision's 0, where the gradient of half of the places is dead, it takes longer.
+CONVOLUTIONS = (
+    2  # of each tower of the head, which cost as much as the backbone; in torchvision there are four
+)
+# Where the sides are before anything is learnt, in steps of the map. Objects are dealt out to the maps so that most are
+# some steps away. It is 0 in torchvision, where half of the places have no gradient: that takes longer to learn.
 FIRST_DISTANCE = 2.0
 
 
@@ -46,7 +48,7 @@ class OneStage(Network):
         strides = tuple((reduction,) for reduction in REDUCTIONS)
         anchors = AnchorGenerator(strides, ((1.0,),) * len(strides))
         no_backbone = nn.Identity()  # it is given maps, not images
-        no_backbone.out_channels = width
+        no_backbone.out_channels = width  # type: ignore[assignment]
         self.fcos = FCOS(no_backbone, classes, anchor_generator=anchors, head=_Head(width, frequencies))
         self.register_buffer("members", draw_members(members, 2, width))
 
@@ -58,32 +60,30 @@ class OneStage(Network):
         return torch.stack(list(losses.values())).sum()
 
     def candidates(self, maps: Sequence[Tensor], canvas: Tensor) -> Candidates:
-        classification, regression = self.fcos.head.classification_head, self.fcos.head.regression_head
+        head = self.fcos.head
+        classification, regression = head.classification_head, head.regression_head
         towers = [[tower(one) for one in maps] for tower in (classification.conv, regression.conv)]
-        logits = _flat([classification.cls_logits(one) for one in towers[0]])
-        centrality = _flat([regression.bbox_ctrness(one) for one in towers[1]])
-        scores = (logits.amax(dim=2).sigmoid() * centrality[..., 0].sigmoid()).sqrt()
+        layers = ((0, classification.cls_logits), (1, regression.bbox_reg), (1, regression.bbox_ctrness))
+        logits, sides, centrality = (_flat([layer(one) for one in towers[tower]]) for tower, layer in layers)
+        scores, labels = logits.max(dim=2)
+        scores = _probability(scores, centrality[..., 0])
         best = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
-        image, rank = torch.nonzero(best.values > LEAST_PROBABILITY, as_tuple=True)
-        place = best.indices[image, rank]
+        image = torch.arange(len(best.indices), device=scores.device).repeat_interleave(best.indices.shape[1])
+        place = best.indices.flatten()
+        anchors = self._anchors(canvas, maps)[0]
+        boxes = head.box_coder.decode(sides[image, place].relu(), anchors[place])
+        kept = distinct(image, boxes, best.values.flatten(), labels[image, place])
+        image, place = image[kept], place[kept]
 
+        # A channel that a member drops is dropped in all of the patch that a convolution sees.
         patches = [_patches(tower, image, place).flatten(1) for tower in towers]
-        members = self.members.repeat_interleave(9, dim=2).unbind(
-            dim=1
-        )  # a dropped channel is so in all of a patch
-        outputs = {
-            name: last_layer(patches[tower], layer.weight.flatten(1), layer.bias, members[tower])
-            for name, tower, layer in (
-                ("logits", 0, classification.cls_logits),
-                ("sides", 1, regression.bbox_reg),
-                ("centrality", 1, regression.bbox_ctrness),
-            )
-        }
-        anchors = self._anchors(canvas, maps)[0][place].expand(len(self.members), -1, -1)
-        boxes = self.fcos.head.box_coder.decode(outputs["sides"].relu(), anchors)
-        return Candidates(
-            image, (outputs["logits"].sigmoid() * outputs["centrality"].sigmoid()).sqrt(), boxes
+        members = self.members.repeat_interleave(9, dim=2).unbind(dim=1)
+        logits, sides, centrality = (
+            last_layer(patches[tower], layer.weight.flatten(1), layer.bias, members[tower])
+            for tower, layer in layers
         )
+        boxes = head.box_coder.decode(sides.relu(), anchors[place].expand(len(self.members), -1, -1))
+        return Candidates(image, _probability(logits, centrality), boxes)
 
     def _anchors(self, images: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
         canvas = ImageList(images, [(images.shape[2], images.shape[3])] * len(images))
@@ -144,6 +144,11 @@ class _Head(FCOSHead):  # type: ignore[misc]
         """(places,) how much each place in an object counts, 1 on average. thing: the object; labels: its class."""
         weights = self.frequencies.clamp(min=1).rsqrt()[labels] / torch.bincount(thing)[thing]
         return weights * (len(weights) / weights.sum())
+
+
+def _probability(logits: Tensor, centrality: Tensor) -> Tensor:
+    """How likely an object is there, as FCOS scores it: little at places off its centre, whose boxes are poor."""
+    return (logits.sigmoid() * centrality.sigmoid()).sqrt()
 
 
 def _flat(maps: Sequence[Tensor]) -> Tensor:

@@ -12,8 +12,10 @@ from backend.learners.detection.images import GREY, STEP, prepare
 from backend.learners.detection.network import Network
 from backend.learners.learner import LabeledImages
 
-# How often an image is looked at in training, in all: a fixed part, without which nothing is learnt, and one for each image.
-VIEWS, VIEWS_AN_IMAGE, MOST_VIEWS = 800, 2, 20_000
+# How often training looks at an image, in all: often enough to learn anything, and oftener the more there is to learn.
+# On one core a view takes some 45 ms. Of blood cells, 200 images in 2,800 views gave 0.82, in 1,200 views 0.78, no more
+# than 20 images in 840.
+VIEWS, VIEWS_AN_IMAGE, MOST_VIEWS = 600, 8, 6000
 BATCH = 2  # of the same views, four at a time learn less in half the steps, and one at a time no more
 LEARNING_RATE = 2e-3
 WARM_UP = 0.2  # share of the steps
@@ -25,8 +27,8 @@ KEPT_IMAGES = 2000  # in memory
 MEASURED_IMAGES = 200  # for the size of their objects
 
 # The longer side of an image is chosen so that objects of the class of the smallest have about so many pixels a side.
-OBJECT_SIDE = 14
-LEAST_SIDE, LARGEST_SIDE = 192, 320
+OBJECT_SIDE = 16
+LEAST_SIDE, LARGEST_SIDE = 128, 320
 LARGEST_SIDE_ON_GPU = 800
 
 
@@ -57,7 +59,7 @@ def train(
     views = min(VIEWS + VIEWS_AN_IMAGE * len(images), MOST_VIEWS)
     steps = views // BATCH
     examples = _Examples(images, classes, side)
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, LEARNING_RATE, total_steps=steps, pct_start=WARM_UP
     )

@@ -1,4 +1,4 @@
-"""Two-stage detection: Faster R-CNN (Ren et al., NeurIPS 2015): regions that may hold an object, then what is in each."""
+"""Two-stage detection, Faster R-CNN (Ren et al., NeurIPS 2015): where something may be, then what is there."""
 
 from collections.abc import Sequence
 
@@ -71,7 +71,7 @@ class TwoStage(Network):
         probabilities = logits.softmax(dim=2)[..., 1:]
         # Each class has sides of its own: those of the class that the members together find likeliest.
         label = 1 + probabilities.mean(dim=0).argmax(dim=1)
-        sides = sides.unflatten(2, (-1, 4))[:, torch.arange(len(label), device=label.device), label]
+        sides = sides.view(*sides.shape[:2], -1, 4)[:, torch.arange(len(label), device=label.device), label]
         coder = self.regions.box_coder
         places = torch.cat(proposals)
         boxes = torch.stack([coder.decode_single(member, places) for member in sides])
