@@ -43,7 +43,6 @@ class Facts:
     budget: int
     seeds: int
     learner: str
-    members: int
     audit_share: float
     cold_start: str
     command: str

@@ -69,6 +69,19 @@ class Protocol:
         return "mean average precision" if self.ranks_classes else METRICS[self.task]
 
     @property
+    def learner_in_words(self) -> str:
+        """What learns, for people."""
+        match self.task:
+            case "detection":
+                return f"{self.detector} detector, {self.backbone} backbone, {self.members} dropout draws"
+            case "segmentation":
+                return f"segmenter, {self.backbone} backbone, {self.members} dropout draws"
+            case "face":
+                return f"face recogniser, a committee of {self.members}"
+            case _:
+                return f"{self.learner}, a committee of {self.members}"
+
+    @property
     def ranks_classes(self) -> bool:
         """Whether images may have several classes, which are asked of the image as a whole."""
         return self.task == "classification" and self.multiple
