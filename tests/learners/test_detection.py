@@ -70,7 +70,8 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "VIEWS", 0)
+        patch.setattr(training, "VIEWS", 160)
+        patch.setattr(training, "VIEWS_AN_IMAGE", 0)
         return fit_detector(SCENES, CLASSES, members=6, seed=0, backbone="scratch")
 
 
@@ -93,7 +94,8 @@ def test_forty_drawn_scenes_are_enough(detector: Detector) -> None:
 
 
 def test_two_stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(training, "VIEWS", 0)
+    monkeypatch.setattr(training, "VIEWS", 240)
+    monkeypatch.setattr(training, "VIEWS_AN_IMAGE", 0)
     two = fit_detector(SCENES, CLASSES, members=3, seed=0, detector="two-stage", backbone="scratch")
     scenes = [scene(seed) for seed in range(100, 120)]
     images = [image for image, _ in scenes]

@@ -161,11 +161,11 @@ def test_answers_that_do_not_fit() -> None:
 
 
 def test_the_interval_holds_the_truth_of_many_images() -> None:
-    found, actual = random_boxes(np.random.default_rng(1), 800)
+    found, actual = random_boxes(np.random.default_rng(1), 400)
     everything = np.nanmean([one.average_precision()[0, 0] for one in match(found, actual, 3)])
     held = 0
-    for start in range(0, 800, 50):
-        part = slice(start, start + 50)
+    for start in range(0, 400, 25):
+        part = slice(start, start + 25)
         of_part = answers(
             *[[(CLASSES[k], 0.0, s) for k, s in zip(b.labels, b.scores, strict=True)] for b in found[part]]
         )
@@ -175,7 +175,7 @@ def test_the_interval_holds_the_truth_of_many_images() -> None:
             for b in actual[part]
         ]
         low, high = evaluate_boxes(of_part, targets, CLASSES).interval
-        assert high - low < 0.3
+        assert high - low < 0.5
         held += low <= everything <= high
     assert held >= 13  # of 16, at 95 %
 
