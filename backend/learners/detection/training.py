@@ -12,9 +12,8 @@ from backend.learners.detection.images import GREY, STEP, prepare
 from backend.learners.detection.network import Network
 from backend.learners.learner import LabeledImages
 
-# How often training looks at an image, in all: often enough to learn anything, and oftener the more there is to learn.
-# On one core a view takes 40 to 65 ms. Of blood cells, 200 images in 2,800 views gave 0.82, in 1,200 views 0.78, no more
-# than 20 images in 840.
+# How often training looks at images, in all: often enough to learn anything, and oftener the more there is to learn.
+# Of blood cells, 200 images in 1,200 views taught hardly more than 20 in 840. One view takes a core 40 to 65 ms.
 VIEWS, VIEWS_AN_IMAGE, MOST_VIEWS = 600, 8, 6000
 BATCH = 2  # of the same views, four at a time learn less in half the steps, and one at a time no more
 LEARNING_RATE = 2e-3
