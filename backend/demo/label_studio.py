@@ -22,6 +22,7 @@ import httpx
 EMAIL = "demo@example.com"
 START_TIMEOUT = 300.0
 """Seconds. A first start runs 261 database migrations: half a minute, several on a busy machine."""
+FIRST_PORT, PORTS = 10_000, 20_000
 STOP_TIMEOUT = 10.0
 """Seconds between asking the process to end and killing it."""
 
@@ -264,9 +265,11 @@ def _personal_access_token(client: httpx.Client, form: str, email: str, password
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, below those that systems give to outgoing connections: it stays free a while."""
+    while True:
+        port = FIRST_PORT + secrets.randbelow(PORTS)
+        if not _occupied(port):
+            return port
 
 
 def _occupied(port: int) -> bool:
@@ -274,6 +277,7 @@ def _occupied(port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
+            probe.listen()
         except OSError:
             return True
     return False
