@@ -93,7 +93,7 @@ class LoopSettings(BaseModel):
     )
     members: int = Field(8, ge=2, le=32, description="Learners in the committee")
     detector: Detector = Field(
-        "one-stage", description="Kind of object detector: one-stage is faster, two-stage finds more"
+        "one-stage", description="Kind of object detector: FCOS, or with two-stage Faster R-CNN"
     )
     backbone: str = Field(
         "auto", description='Network beneath detectors and segmenters: "auto" or a timm model name'

@@ -50,7 +50,7 @@ class ObjectDiversity:
     """
 
     name = "object_diversity"
-    needs = frozenset({Need.UNITS})
+    needs = frozenset({Need.UNITS, Need.LABELED_UNITS})
 
     def factor(self, pool: Pool, size: int) -> Factor:
         """The mean distance of an image's objects to the nearest labeled or picked ones."""

@@ -29,6 +29,7 @@ class Need(StrEnum):
     LABELED_TARGETS = "labeled_targets"
     VALIDATION = "validation"
     UNITS = "units"
+    LABELED_UNITS = "labeled_units"  # as the labeled embeddings of `Pool.units.pool`
     GROUPS = "groups"
     LOCALISATION = "localisation"
     VERIFICATION = "verification"

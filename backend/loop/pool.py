@@ -1,7 +1,7 @@
 """From what the loop has computed to the pool that a strategy sees: what the strategy needs, and no more."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,19 @@ from numpy.typing import NDArray
 from backend.learners.learner import Answers
 from backend.learners.tasks import Question, has_several_classes
 from backend.targets import VisionTask
-from strategies import MissingNeed, Need, Pool, Strategy, Validation
+from strategies import MissingNeed, Need, Pool, Strategy, Units, Validation
 
 # What follows from a learner's answers, so that it cannot be had before there is one.
 FROM_A_LEARNER = frozenset(
-    {Need.PROBABILITIES, Need.COMMITTEE, Need.VALIDATION, Need.UNITS, Need.LOCALISATION, Need.VERIFICATION}
+    {
+        Need.PROBABILITIES,
+        Need.COMMITTEE,
+        Need.VALIDATION,
+        Need.UNITS,
+        Need.LABELED_UNITS,
+        Need.LOCALISATION,
+        Need.VERIFICATION,
+    }
 )
 # What can be computed whatever the task: from stored embeddings, the answers of annotators and metadata.
 FROM_THE_STORE = frozenset({Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS, Need.LABELED_TARGETS, Need.GROUPS})
@@ -22,7 +30,7 @@ _OF_PRESENCE = FROM_THE_STORE | {Need.PROBABILITIES, Need.COMMITTEE, Need.UNITS}
 _OF_HEADS = FROM_THE_STORE | {Need.PROBABILITIES, Need.COMMITTEE, Need.FEATURES, Need.VALIDATION}
 AVAILABLE: Mapping[VisionTask, frozenset[Need]] = {
     "classification": _OF_HEADS,
-    "detection": _OF_PRESENCE,
+    "detection": _OF_PRESENCE | {Need.LABELED_UNITS},
     "segmentation": _OF_PRESENCE,
     "face": _OF_HEADS | {Need.VERIFICATION},
 }
@@ -62,6 +70,7 @@ def make_pool(
     groups: Mapping[str, NDArray[np.str_]],
     labeled: Labeled,
     answers: Answers | None,
+    labeled_answers: Callable[[], Answers | None],
     validation: Callable[[], Validation],
 ) -> Pool:
     """The pool for a strategy.
@@ -76,6 +85,7 @@ def make_pool(
         labeled: all labeled images, the validation set's among them.
         answers: of the learner about the images to rank; None before there is one, and then a strategy that needs
             them will refuse the pool.
+        labeled_answers: computes the learner's answers about labeled images.
         validation: computes where the learner was right on labeled images that it was not trained on.
     """
     needs, given = strategy.needs, dict[str, Any]()
@@ -95,7 +105,17 @@ def make_pool(
             del given["committee"]
         if Need.FEATURES not in needs:
             given.pop("features", None)
+        if Need.LABELED_UNITS in needs and "units" in given:
+            given["units"] = _beside(given["units"], labeled_answers())
         if Need.VALIDATION in needs:
             given["validation"] = validation()
     several = has_several_classes(question)
     return Pool(size=len(embeddings), multi_label=several, classes=classes, **given)
+
+
+def _beside(units: Units, labeled: Answers | None) -> Units:
+    """The units with the embeddings of those found in labeled images."""
+    if labeled is None or not units.pool.size:
+        return units
+    found: Units = labeled.pool_fields()["units"]
+    return Units(replace(units.pool, labeled_embeddings=found.pool.embeddings), units.owners)

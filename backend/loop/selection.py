@@ -13,6 +13,7 @@ from backend.deployment import Deployment
 from backend.labelstudio.control import Control
 from backend.learners.learner import Answers, Learner
 from backend.learners.tasks import class_shares, known_classes
+from backend.loop.answering import answers_about
 from backend.loop.audit import interleave, random_order
 from backend.loop.embedding import learner_columns, selection_columns
 from backend.loop.evaluation import validated
@@ -134,6 +135,7 @@ def rank_candidates(
                 _columns(labeled_groups, fields),
             ),
             answers=answers,
+            labeled_answers=lambda: _answers_about_labeled(deployment, current, control, learner, labeled),
             validation=lambda: validated(learner, control, validation.embeddings, validation.targets),
         )
         ranking = chosen.rank(made, size, batch_size=settings.labels_per_round, seed=current.number)
@@ -143,6 +145,20 @@ def rank_candidates(
         Ranked(int(task_ids[position]), float(score), reason)
         for position, score, reason in zip(ranking.indices, ranking.scores, ranking.reasons, strict=True)
     ]
+
+
+def _answers_about_labeled(
+    deployment: Deployment,
+    current: Round,
+    control: Control,
+    learner: Learner | None,
+    labeled: tuple[LabeledSet, LabeledSet],
+) -> Answers | None:
+    if learner is None:
+        return None
+    training, validation = labeled
+    ids = np.concatenate([training.task_ids, validation.task_ids])
+    return answers_about(deployment, current, control, learner, ids)[1]
 
 
 def merge(rankings: Mapping[str, Sequence[Ranked]], size: int) -> list[Ranked]:

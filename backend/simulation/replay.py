@@ -232,6 +232,7 @@ class Replay:
                 self._groups(labeled.positions),
             ),
             answers=None if learner is None else self.answers,
+            labeled_answers=lambda: None if learner is None else self.material.answers(learner, labeled),
             validation=lambda: validated(
                 learner, self.protocol, self.material.vectors(audited), self.material.targets(audited)
             ),

@@ -25,6 +25,7 @@ def try_out(spec: str, dataset: Dataset, question: Question) -> None:
     vectors = rng.normal(size=(size, DIMENSIONS)).astype(np.float32)
     groups = {name: values[:size] for name, values in dataset.groups.items()}
     strategy = parse_strategy(spec)
+    answers = _MadeUp(_fields(question, len(dataset.classes), size, rng))
     try:
         pool = make_pool(
             strategy,
@@ -34,7 +35,8 @@ def try_out(spec: str, dataset: Dataset, question: Question) -> None:
             features=vectors,
             groups=groups,
             labeled=Labeled(vectors, dataset.targets[:size], groups),
-            answers=_MadeUp(_fields(question, len(dataset.classes), size, rng)),
+            answers=answers,
+            labeled_answers=lambda: answers,
             validation=lambda: Validation(vectors, np.arange(size) % 2 == 0),
         )
         strategy.rank(pool, 1, batch_size=1, seed=0)

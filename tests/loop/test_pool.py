@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 
 from backend.labelstudio.control import Control
 from backend.learners.classification import HeadCommittee
+from backend.learners.detection import BoxAnswers
 from backend.loop.pool import AVAILABLE, Labeled, check_available, make_pool
 from strategies import Validation, strategy, strategy_names
 
@@ -50,6 +51,7 @@ def test_every_strategy_ranks_the_pool_that_the_loop_makes(committee: HeadCommit
         groups={"weather": WEATHER[POOL]},
         labeled=Labeled(X[LABELED, :32], Y[LABELED], {"weather": WEATHER[LABELED]}),
         answers=committee.answers(X[POOL]),
+        labeled_answers=lambda: None,
         validation=lambda: Validation(X[VALIDATED], np.arange(20) % 2 == 0),
     )
     ranking = chosen.rank(made, 30, batch_size=10, seed=0)
@@ -63,3 +65,36 @@ def test_a_strategy_for_parts_of_images_is_refused_with_the_reason() -> None:
     ):
         check_available(strategy("{regions: {score: entropy}}"))
     check_available(strategy("{regions: {score: entropy}}"), "detection")
+
+
+def test_objects_in_labeled_images_come_beside_those_of_the_pool() -> None:
+    def answers(owners: list[int], images: int, value: float) -> BoxAnswers:
+        boxes = len(owners)
+        return BoxAnswers(
+            CLASSES,
+            np.full((images, 2), 100, np.int32),
+            np.array(owners),
+            np.tile(np.array([0, 0, 0.5, 0.5], np.float32), (boxes, 1)),
+            np.full((2, boxes, 10), 0.5, np.float16),
+            np.ones(boxes, np.float16),
+            np.full((boxes, 4), value, np.float16),
+        )
+
+    question = Control("RectangleLabels", "detection", "box", "image", "image", CLASSES, multiple=True)
+    chosen = strategy("object_diversity")
+    check_available(chosen, "detection")
+    made = make_pool(
+        chosen,
+        question=question,
+        classes=CLASSES,
+        embeddings=X[:3],
+        features=X[:3],
+        groups={},
+        labeled=Labeled(X[LABELED], Y[LABELED], {}),
+        answers=answers([0, 0, 2], 3, 1.0),
+        labeled_answers=lambda: answers([0, 1], 40, 0.25),
+        validation=lambda: Validation(X[VALIDATED], np.arange(20) % 2 == 0),
+    )
+    units = made.require_units().pool
+    assert units.labeled_embeddings is not None and units.labeled_embeddings.tolist() == [[0.25] * 4] * 2
+    assert len(chosen.rank(made, 3, batch_size=3, seed=0)) == 3

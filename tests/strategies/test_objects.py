@@ -104,7 +104,7 @@ def test_objects_without_embeddings() -> None:
     pool = Pool(1, units=Units(Pool(1, committee=np.ones((1, 1, 1))), np.array([0])))
     with pytest.raises(ValueError, match="This strategy needs embeddings"):
         ObjectDiversity().rank(pool, 1, batch_size=1, seed=0)
-    assert ObjectDiversity().needs == {Need.UNITS}
+    assert ObjectDiversity().needs == {Need.UNITS, Need.LABELED_UNITS}
 
 
 @settings(deadline=None, max_examples=25)
