@@ -201,7 +201,7 @@ def test_removed_while_the_round_waits_is_noticed_too(
     wait_for("the round to wait", lambda: (r := loop.latest(project.id)) and r.state == "waiting")
     told = status(loop, project.id)
     assert "TextArea" in told
-    assert "<Choices>" in told
+    assert "names people" in told
     assert http.delete(f"/api/ml/{loop.client.backends(project.id)[0].id}").is_success
     notice_missed_changes(loop.deployment, project.id)
     wait_for("disconnecting", lambda: loop.project(project.id).state == ProjectState.DISCONNECTED)
@@ -256,7 +256,7 @@ def expired_key() -> str:
 UNUSABLE_CONFIGS = {
     '<View><Text name="t" value="$image"/><Choices name="c" toName="t"><Choice value="a"/><Choice value="b"/>'
     "</Choices></View>": "Image",
-    '<View><Image name="image" value="$image"/><TextArea name="t" toName="image"/></View>': "add a <Choices> tag",
+    '<View><Image name="image" value="$image"/><TextArea name="t" toName="image"/></View>': "names people",
     digits_config(strategy="telepathy"): "telepathy",
     digits_config(window="many"): "window",
 }
