@@ -58,7 +58,8 @@ def predict_stored(
     def ask(control: Control, learner: Learner) -> tuple[NDArray[np.int64], Answers | None]:
         return answers_about(deployment, learned, control, learner, task_ids)
 
-    return _predict(deployment, learned, config, ask)
+    # Not from memory: a damaged file is to be noticed, and the learner trained anew, while somebody can wait for it.
+    return _predict(learned, config, lambda control: learner_of(deployment, learned, control), ask)
 
 
 def predict_images(
@@ -69,13 +70,13 @@ def predict_images(
     def ask(control: Control, learner: Learner) -> tuple[NDArray[np.int64], Answers | None]:
         return answers_about_images(deployment, learned, control, learner, sources)
 
-    return _predict(deployment, learned, config, ask)
+    return _predict(learned, config, lambda control: _kept_learner(deployment, learned, control), ask)
 
 
 def _predict(
-    deployment: Deployment,
     learned: Round,
     config: LabelingConfig,
+    load: Callable[[Control], Learner],
     ask: Callable[[Control, Learner], tuple[NDArray[np.int64], Answers | None]],
 ) -> dict[int, Shown]:
     """The results of all controls together."""
@@ -86,7 +87,7 @@ def _predict(
     for control in trained:
         if control.name in with_boxes:
             continue
-        ids, answers = ask(control, _learner(deployment, learned, control))
+        ids, answers = ask(control, load(control))
         for position, task_id in enumerate(ids.tolist()):
             assert answers is not None
             prediction = answers.prediction(position)
@@ -146,7 +147,7 @@ def _published_ranks(deployment: Deployment, learned: Round, task_ids: Sequence[
     return ranks
 
 
-def _learner(deployment: Deployment, learned: Round, control: Control) -> Learner:
+def _kept_learner(deployment: Deployment, learned: Round, control: Control) -> Learner:
     """A learner, loaded once in a process; a version that is served is not trained again."""
     folder = learner_folder(deployment, learned, control)
     with _loading:
