@@ -87,7 +87,8 @@ def mean_similarity(embeddings: Floats) -> Scores:
     It is the dot product with the mean of the unit vectors: two passes, no matrix of pairs.
     """
     mean = _sum(embeddings) / max(1, len(embeddings))
-    similarity: Scores = np.maximum(_projection(embeddings, mean), 0)
+    # Rounded far below what means anything: sums in another order end in other digits, and ties go by content.
+    similarity: Scores = np.maximum(np.round(_projection(embeddings, mean), 12), 0)
     return similarity
 
 

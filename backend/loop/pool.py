@@ -1,15 +1,16 @@
 """From what the loop has computed to the pool that a strategy sees: what the strategy needs, and no more."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.learners.learner import Answers
-from backend.learners.tasks import Question, has_several_classes
-from backend.targets import VisionTask
+from backend.learners.evaluation import answered_right
+from backend.learners.learner import Answers, EmbeddingLearner, Learner
+from backend.learners.tasks import Question, class_shares, has_several_classes
+from backend.targets import Target, VisionTask
 from strategies import MissingNeed, Need, Pool, Strategy, Units, Validation
 
 # What follows from a learner's answers, so that it cannot be had before there is one.
@@ -119,3 +120,14 @@ def _beside(units: Units, labeled: Answers | None) -> Units:
         return units
     found: Units = labeled.pool_fields()["units"]
     return Units(replace(units.pool, labeled_embeddings=found.pool.embeddings), units.owners)
+
+
+def validated(
+    learner: Learner | None, question: Question, embeddings: NDArray[np.float32], targets: Sequence[Target]
+) -> Validation:
+    """Where a learner that is given embeddings was right and where wrong."""
+    answers = cast("EmbeddingLearner", learner).answers(embeddings)
+    fields = answers.pool_fields()
+    shares = class_shares(targets, cast("Learner", learner).classes)
+    right = answered_right(fields["committee"].mean(axis=0), shares, question.multiple)
+    return Validation(fields.get("features", embeddings), right)

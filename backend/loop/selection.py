@@ -16,9 +16,8 @@ from backend.learners.tasks import class_shares, known_classes
 from backend.loop.answering import answers_about
 from backend.loop.audit import interleave, random_order
 from backend.loop.embedding import learner_columns, selection_columns
-from backend.loop.evaluation import validated
 from backend.loop.learning import LabeledSet
-from backend.loop.pool import Labeled, check_available, make_pool
+from backend.loop.pool import Labeled, check_available, make_pool, validated
 from backend.settings import InvalidSettings, LoopSettings
 from backend.store.tables import QueueEntry, Round, Task
 from strategies import MissingNeed, Need, strategy

@@ -10,7 +10,6 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from backend.learners.tasks import looks_at_pixels
-from backend.simulation.datasets import read_dataset
 from backend.simulation.embeddings import Embeddings
 from backend.simulation.material import Material
 from backend.simulation.processes import end_with_parent, left_alone_by_ctrl_c, one_thread_each
@@ -151,10 +150,12 @@ _steps: "SimpleQueue[None]"
 def _start_worker(experiment: Experiment, steps: "SimpleQueue[None]") -> None:
     global _experiment, _material, _steps
     end_with_parent()
-    source, looked_at = experiment.source, looks_at_pixels(experiment.protocol)
-    dataset = (
-        read_dataset(source.name, source.limit, experiment.protocol.task) if source and looked_at else None
-    )
+    dataset, source = None, experiment.source
+    if source and looks_at_pixels(experiment.protocol):
+        # Not before the fork, which what it brings along does not survive.
+        from backend.simulation.datasets import read_dataset
+
+        dataset = read_dataset(source.name, source.limit, experiment.protocol.task)
     _experiment, _steps = experiment, steps
     _material = Material(experiment.protocol, experiment.embeddings, dataset)
 

@@ -134,6 +134,9 @@ def _long_tailed(present: NDArray[np.bool_], imbalance: float, rng: np.random.Ge
         if surplus > 0:
             kept[rng.choice(own, min(surplus, len(own)), replace=False)] = False
         rarer |= has
+    for place in by_size:  # a class that is only seen beside rarer ones may have gone with them
+        if not present[kept, place].any():
+            kept[rng.choice(np.flatnonzero(present[:, place]))] = True
     return np.flatnonzero(kept)
 
 

@@ -22,8 +22,7 @@ from backend.learners.tasks import (
     has_several_classes,
     why_untrainable,
 )
-from backend.loop.evaluation import validated
-from backend.loop.pool import FROM_A_LEARNER, Labeled, make_pool
+from backend.loop.pool import FROM_A_LEARNER, Labeled, make_pool, validated
 from backend.settings import LoopSettings
 from backend.simulation.hard_cases import Images, together
 from backend.simulation.material import Material

@@ -125,7 +125,8 @@ def test_imbalance_where_images_have_several_classes(pool: Images, imbalance: fl
         with_rarer = of_class & (made.targets[:, order[rank + 1 :]] > 0).any(axis=1)
         wanted = min(counts[column], max(1, round(counts.max() * imbalance ** (-rank / rarest))))
         if rank:
-            assert max(1, with_rarer.sum()) <= of_class.sum() <= max(wanted, with_rarer.sum())
+            brought_back = len(order) - 1  # at most, for classes that are only seen beside rarer ones
+            assert max(1, with_rarer.sum()) <= of_class.sum() <= max(wanted, with_rarer.sum()) + brought_back
         assert of_class.any()
     nothing = (pool.targets == 0).all(axis=1)
     assert (made.targets == 0).all(axis=1).sum() == nothing.sum()
