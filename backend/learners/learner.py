@@ -13,6 +13,9 @@ from PIL import Image
 
 from backend.targets import Prediction
 
+Embed = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
+"""Images in, (images, dimension) out."""
+
 
 @dataclass(frozen=True)
 class Evaluation:

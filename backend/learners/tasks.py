@@ -14,7 +14,7 @@ from backend.learners.class_answers import ClassAnswers
 from backend.learners.committee import Learner as CommitteeKind
 from backend.learners.committee import fit_committee, load_committee
 from backend.learners.evaluation import evaluate
-from backend.learners.learner import Answers, Evaluation, LabeledImages, Learner
+from backend.learners.learner import Answers, Embed, Evaluation, LabeledImages, Learner
 from backend.targets import BoxTarget, ChoiceTarget, MaskTarget, Target, VisionTask
 
 # What the learners of a task are measured by, as `evaluate_answers` says it.
@@ -26,9 +26,6 @@ METRICS: Mapping[VisionTask, str] = {
 }
 
 Detector = Literal["one-stage", "two-stage"]
-
-
-Embed = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 
 
 class Question(Protocol):

@@ -60,18 +60,19 @@ def answers_about_images(
     stored, vectors = deployment.embeddings.read(learned.project_id, learned.facts["embedder"], list(sources))
     parts, known = [vectors] if len(stored) else [], set(stored.tolist())
     ids = stored.tolist()
-    embedder = embedder_of(deployment, learned)
-    for batch in map_images(
-        [task_id for task_id in sources if task_id not in known],
-        lambda task_id: deployment.media.image(sources[task_id], task_id, at_least=embedder.size),
-        embedder.embed,
-        loaders=LOADERS,
-        failures=failures,
-    ):
-        if batch.outputs is not None:
-            ids += batch.items
-            parts.append(batch.outputs)
-        _tell(learned, batch.broken)
+    if others := [task_id for task_id in sources if task_id not in known]:
+        embedder = embedder_of(deployment, learned)
+        for batch in map_images(
+            others,
+            lambda task_id: deployment.media.image(sources[task_id], task_id, at_least=embedder.size),
+            embedder.embed,
+            loaders=LOADERS,
+            failures=failures,
+        ):
+            if batch.outputs is not None:
+                ids += batch.items
+                parts.append(batch.outputs)
+            _tell(learned, batch.broken)
     if not parts:
         return np.empty(0, np.int64), None
     rows = np.concatenate(parts)[:, learner_columns(learned.facts)]

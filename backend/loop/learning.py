@@ -14,8 +14,8 @@ from sqlalchemy import func, select
 from backend.deployment import Deployment
 from backend.labelstudio.control import Control
 from backend.labelstudio.media import MediaError, MediaUnavailable
-from backend.learners.learner import Learner
-from backend.learners.tasks import Embed, Examples, fit_learner, is_usable, load_learner, read_stored_target
+from backend.learners.learner import Embed, Learner
+from backend.learners.tasks import Examples, fit_learner, is_usable, load_learner, read_stored_target
 from backend.loop.audit import random_order
 from backend.loop.embedding import embedder_of, learner_columns, selection_columns
 from backend.settings import LoopSettings

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.learners.faces.evaluation import likeliest_people
-from backend.learners.faces.occlusion import Embed, mean_face, occlusion_map
+from backend.learners.faces.occlusion import mean_face, occlusion_map
 from backend.learners.faces.recogniser import FaceRecogniser
-from backend.learners.learner import LabeledImages
+from backend.learners.learner import Embed, LabeledImages
 
 PAIRS = 3
 FACES = 10  # of a person, at most, that parts are covered of

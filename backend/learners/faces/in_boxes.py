@@ -17,11 +17,9 @@ from backend.learners.evaluation import accuracy_interval
 from backend.learners.faces.answers import FaceAnswers
 from backend.learners.faces.crops import face_crops
 from backend.learners.faces.recogniser import FaceRecogniser, fit_face_recogniser
-from backend.learners.learner import Evaluation, LabeledImages
+from backend.learners.learner import Embed, Evaluation, LabeledImages
 from backend.targets import Box, BoxTarget, ChoiceTarget, Prediction
 from strategies.pool import Pool, Units
-
-Embed = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 
 FACE = "face"  # the detector's only class
 LOOKED_AT = 0.25  # probability from which on a box is looked at as a face; from 0.5 on it is shown

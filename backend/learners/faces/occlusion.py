@@ -1,6 +1,6 @@
 """Which parts of a face it is recognised by: what is lost where one is covered (Zeiler & Fergus, ECCV 2014)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +8,8 @@ from PIL import Image, ImageDraw
 from torchvision.transforms.v2 import functional
 
 from backend.learners.faces.recogniser import FaceRecogniser
+from backend.learners.learner import Embed
 from backend.learners.pixels import squares
-
-Embed = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 
 GRID = 7  # places a side
 PATCH = 2 / 7  # side of the patch, as a share of the image's: it overlaps half of each neighbour's
