@@ -157,6 +157,17 @@ class MaskTarget:
 Target = ChoiceTarget | BoxTarget | MaskTarget
 
 
+def votes_of(target: Target) -> Mapping[str, float]:
+    """Class → share of the votes for it, or 1 for each class of which an object or region is there."""
+    match target:
+        case ChoiceTarget():
+            return target.votes
+        case BoxTarget():
+            return dict.fromkeys((box.label for box in target.boxes), 1.0)
+        case MaskTarget():
+            return dict.fromkeys((region.label for region in target.regions if region.label is not None), 1.0)
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a learner says of an image, in the terms in which annotators answer.

@@ -15,7 +15,7 @@ from backend.learners.committee import Learner as CommitteeKind
 from backend.learners.committee import fit_committee, load_committee
 from backend.learners.evaluation import evaluate
 from backend.learners.learner import Answers, Embed, Evaluation, LabeledImages, Learner
-from backend.targets import BoxTarget, ChoiceTarget, MaskTarget, Target, VisionTask
+from backend.targets import BoxTarget, ChoiceTarget, MaskTarget, Target, VisionTask, votes_of
 
 # What the learners of a task are measured by, as `evaluate_answers` says it.
 METRICS: Mapping[VisionTask, str] = {
@@ -111,22 +111,12 @@ def class_shares(targets: Sequence[Target], classes: tuple[str, ...]) -> NDArray
     places = {name: place for place, name in enumerate(classes)}
     shares = np.zeros((len(targets), len(classes)), np.float32)
     for row, target in zip(shares, targets, strict=True):
-        for name, share in _shares(target).items():
+        for name, share in votes_of(target).items():
             if name in places:
                 row[places[name]] = share
         if isinstance(target, ChoiceTarget) and not target.multiple and row.any():
             row /= row.sum()
     return shares
-
-
-def _shares(target: Target) -> Mapping[str, float]:
-    match target:
-        case ChoiceTarget():
-            return target.votes
-        case BoxTarget():
-            return dict.fromkeys((box.label for box in target.boxes), 1.0)
-        case MaskTarget():
-            return dict.fromkeys((region.label for region in target.regions if region.label is not None), 1.0)
 
 
 def is_usable(question: Question, target: Target) -> bool:
@@ -154,7 +144,7 @@ def known_classes(question: Question, targets: Sequence[Target]) -> tuple[str, .
     """The classes that a learner of these targets knows: the question's; of faces, the people seen."""
     if question.task != "face":
         return question.classes
-    return tuple(sorted({name for target in targets for name in _shares(target)}))
+    return tuple(sorted({name for target in targets for name in votes_of(target)}))
 
 
 def fit_learner(

@@ -20,8 +20,8 @@ from backend.simulation.datasets.coco_annotations import Annotation, boxes_of, r
 from backend.simulation.datasets.contents import Contents, Example
 from backend.simulation.datasets.errors import DatasetError
 from backend.simulation.datasets.images import MAX_PIXELS, ImageFile, ImageFinder
-from backend.simulation.datasets.truths import Given, labels_of
-from backend.targets import VisionTask
+from backend.simulation.datasets.truths import Given
+from backend.targets import VisionTask, votes_of
 
 TASKS: tuple[VisionTask, ...] = ("classification", "detection", "segmentation")
 FILE_NAME = "file_name"
@@ -76,7 +76,7 @@ def _example(
     try:
         if task == "detection":
             boxes = boxes_of(annotations, size)
-            return Example(file, labels_of(boxes), further, truth=Given(boxes), size=size)
+            return Example(file, votes_of(boxes), further, truth=Given(boxes), size=size)
         regions = regions_of(annotations, size)
         return Example(file, dict.fromkeys(regions.labels, 1.0), further, truth=regions, size=size)
     except DatasetError as reason:

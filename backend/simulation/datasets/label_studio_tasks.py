@@ -15,8 +15,8 @@ from backend.simulation.datasets.class_names import in_natural_order
 from backend.simulation.datasets.contents import Contents, Example
 from backend.simulation.datasets.errors import DatasetError, MissingImage
 from backend.simulation.datasets.images import ENOUGH_PIXELS, ImageSource
-from backend.simulation.datasets.truths import Given, labels_of
-from backend.targets import ChoiceTarget, VisionTask
+from backend.simulation.datasets.truths import Given
+from backend.targets import ChoiceTarget, VisionTask, votes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def example_of(
     found, fields = image(source, task_id), metadata(data, meta, control.image_key)
     if isinstance(target, ChoiceTarget):
         return Example(found, target.votes, fields)
-    return Example(found, labels_of(target), fields, truth=Given(target))
+    return Example(found, votes_of(target), fields, truth=Given(target))
 
 
 def contents_of(

@@ -38,12 +38,6 @@ class Given:
         return repr(self.target).encode()
 
 
-def labels_of(target: BoxTarget | MaskTarget) -> dict[str, float]:
-    """The classes in an image, as `Example.labels`."""
-    parts = target.boxes if isinstance(target, BoxTarget) else target.regions
-    return {part.label: 1.0 for part in parts if part.label is not None}
-
-
 def is_place(value: Any) -> bool:
     """Whether it is a number that can be meant as one of pixels."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < ANYWHERE

@@ -23,8 +23,8 @@ from backend.simulation.datasets.contents import Contents, Example
 from backend.simulation.datasets.errors import DatasetError
 from backend.simulation.datasets.images import MAX_BYTES, ImageFile, image_files
 from backend.simulation.datasets.splits import test_names
-from backend.simulation.datasets.truths import Given, box_of, is_place, labels_of
-from backend.targets import Box, BoxTarget, VisionTask
+from backend.simulation.datasets.truths import Given, box_of, is_place
+from backend.targets import Box, BoxTarget, VisionTask, votes_of
 
 TASKS: tuple[VisionTask, ...] = ("classification", "detection")
 IMAGE_FOLDERS = ("images", "JPEGImages")
@@ -59,7 +59,7 @@ def read(path: Path, task: VisionTask) -> Contents:
             broken.append(str(reason))
             continue
         truth = Given(boxes) if task == "detection" else None
-        examples.append(Example(image, labels_of(boxes), test=file.stem in test, truth=truth, size=size))
+        examples.append(Example(image, votes_of(boxes), test=file.stem in test, truth=truth, size=size))
     found = {label for example in examples for label in example.labels}
     return Contents(examples, _ordered(path, found), multi_label=True, broken=broken)
 
