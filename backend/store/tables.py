@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, Text, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, Text, TypeDecorator, false
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -72,6 +72,8 @@ class Project(Base):
     synced_annotated: Mapped[int] = mapped_column(default=0)  # tasks with annotations, likewise
     annotations_per_task: Mapped[int] = mapped_column(default=1)  # likewise
     audit_share: Mapped[float] = mapped_column(default=0)  # by which the tasks' `audit` was drawn
+    paused: Mapped[bool] = mapped_column(default=False, server_default=false())  # no round starts by itself
+    preview: Mapped[dict[str, Any] | None]  # the queue that other settings would give, see loop/preview
 
 
 class Task(Base):
@@ -139,6 +141,7 @@ class Round(Base):
     label_config: Mapped[str] = mapped_column(default="")  # that it was trained for
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)  # labels, classes, accuracy, …
     trained: Mapped[bool] = mapped_column(default=False)  # False: cold start
+    log: Mapped[str] = mapped_column(default="", server_default="")  # its lines of the worker's log
     error: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime | None]
@@ -158,6 +161,7 @@ class QueueEntry(Base):
     score: Mapped[float | None]  # acquisition score; None for an audit task
     reason: Mapped[str]
     published: Mapped[bool] = mapped_column(default=False)
+    prediction: Mapped[dict[str, Any] | None]  # the answers of the learners in words, once published
 
     __table_args__ = (Index("queue_by_task", "round_id", "task_id"),)
 
