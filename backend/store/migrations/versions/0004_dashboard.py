@@ -1,7 +1,5 @@
 """What the dashboard shows and does: pausing, previews, a round's log, predictions in the queue."""
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -10,26 +8,19 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-ADDED: dict[str, tuple[sa.Column[Any], ...]] = {
-    "projects": (
-        sa.Column("paused", sa.Boolean(), nullable=False, server_default=sa.false()),
-        sa.Column("preview", sa.JSON(none_as_null=True), nullable=True),
-    ),
-    "rounds": (sa.Column("log", sa.Text(), nullable=False, server_default=""),),
-    "queue": (sa.Column("prediction", sa.JSON(none_as_null=True), nullable=True),),
-}
-
 
 # Not in batches, which copy a table and drop the old one: that would take the tasks of the projects along.
 def upgrade() -> None:
     """Apply."""
-    for table, columns in ADDED.items():
-        for column in columns:
-            op.add_column(table, column.copy())
+    op.add_column("projects", sa.Column("paused", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("projects", sa.Column("preview", sa.JSON(none_as_null=True)))
+    op.add_column("rounds", sa.Column("log", sa.Text(), nullable=False, server_default=""))
+    op.add_column("queue", sa.Column("prediction", sa.JSON(none_as_null=True)))
 
 
 def downgrade() -> None:
     """Take back."""
-    for table, columns in ADDED.items():
-        for column in columns:
-            op.drop_column(table, column.name)
+    op.drop_column("queue", "prediction")
+    op.drop_column("rounds", "log")
+    op.drop_column("projects", "preview")
+    op.drop_column("projects", "paused")
