@@ -8,7 +8,7 @@ UV := $(BIN)/python -m uv
 # Where this is set, every start compiles torch's thousands of modules again, for many seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint install lock label-studio-ml clean
+.PHONY: demo test lint docs install lock label-studio-ml clean
 
 ## The whole loop on a real Label Studio. ANNOTATE=300 plays the annotator, too.
 demo: $(INSTALLED)
@@ -22,6 +22,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+## The documentation as a site: docs/_build/index.html. A broken link or anchor is an error.
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
 
 install: $(INSTALLED)
 
@@ -54,4 +58,4 @@ label-studio-ml: $(INSTALLED)
 	$(UV) pip install --python $(BIN)/python --no-deps "label-studio-ml @ $(LABEL_STUDIO_ML)"
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
