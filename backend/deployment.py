@@ -1,10 +1,10 @@
 """Everything one process of this deployment works with."""
 
-import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from backend import logs
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.media import MediaFetcher
 from backend.settings import Settings
@@ -61,12 +61,6 @@ class Deployment:
 
     def prepare(self) -> None:
         """Bring the folder and the schema up to date; every process calls this when it starts."""
-        logging.basicConfig(
-            level=self.settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
-        # One line a request would bury what the loop says.
-        for chatty in ("httpx", "huey", "alembic"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        logs.set_up(self.settings.log_level.upper(), self.settings.log_format)
         self.settings.model_dir.mkdir(parents=True, exist_ok=True)
         self.database.migrate()

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.learners.committee import Learner
 from backend.learners.tasks import Detector
+from backend.logs import LogFormat
 from strategies import strategy as parse_strategy
 from strategies.stopping import criterion as parse_criterion
 
@@ -39,6 +40,7 @@ class Settings(BaseSettings):
     redis_url: str = Field("", description="Redis for jobs; empty: SQLite in MODEL_DIR")
     media_hosts: str = Field("", description="Comma-separated private hosts that images may come from")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_format: LogFormat = Field("text", description="text, or json: an object a line")
     host: str = Field("0.0.0.0", description="Address that the server listens on")  # noqa: S104
     port: int = Field(9090, description="Port that the server listens on")
 

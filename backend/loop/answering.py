@@ -81,7 +81,7 @@ def answers_about_images(
 
 def _tell(learned: Round, broken: Sequence[tuple[int, str]]) -> None:
     for task_id, reason in broken:
-        log.warning("project %d, task %d: no prediction: %s", learned.project_id, task_id, reason)
+        log.warning("task %d has no prediction: %s", task_id, reason)
 
 
 def _by_pixels(

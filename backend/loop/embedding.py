@@ -186,7 +186,7 @@ def note_lost_embeddings(deployment: Deployment, project_id: int, embedder: str)
         with deployment.database.write() as session:
             session.execute(update(Task).where(chosen).values(embedded=None))
     if lost:
-        log.warning("project %d: the embeddings of %d images were lost", project_id, len(lost))
+        log.warning("the embeddings of %d images were lost; they are embedded again", len(lost))
     return len(lost)
 
 
@@ -281,7 +281,7 @@ def _note(
 
 def note_broken(deployment: Deployment, project_id: int, task_id: int, reason: str) -> None:
     """Leave the task out until somebody mends its image; `reason` tells people what is wrong with it."""
-    log.warning("project %d, task %d: %s", project_id, task_id, reason)
+    log.warning("task %d is left out: %s", task_id, reason)
     with deployment.database.write() as session:
         session.execute(
             update(Task).where(Task.project_id == project_id, Task.id == task_id).values(broken=reason)

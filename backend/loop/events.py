@@ -22,6 +22,7 @@ ANNOTATION_ACTIONS = frozenset(
 )
 TASK_ACTIONS = frozenset({"TASKS_CREATED", "TASKS_DELETED"})
 WEBHOOK_ACTIONS = sorted(ANNOTATION_ACTIONS | TASK_ACTIONS | {PROJECT_UPDATED})
+KNOWN_ACTIONS = frozenset({*WEBHOOK_ACTIONS, START_TRAINING})
 
 
 def new_secret() -> str:
@@ -42,7 +43,7 @@ def record(database: Database, action: str, project_id: int, payload: Mapping[st
     Returns whether it calls for work: an unknown project's does not, nor an unknown action, nor a
     change of the project that leaves the labeling config as it was (our own changes are such).
     """
-    if action not in ANNOTATION_ACTIONS | TASK_ACTIONS | {PROJECT_UPDATED, START_TRAINING}:
+    if action not in KNOWN_ACTIONS:
         return False
     with database.write() as session:
         project = session.get(Project, project_id)

@@ -37,12 +37,12 @@ def notice_missed_changes(deployment: Deployment, project_id: int) -> None:
             return
         removed = not backends_at(deployment, project_id, project.backend_url)
         if removed or project.state == ProjectState.DISCONNECTING:
-            log.warning("project %d: the backend was removed in Label Studio; disconnecting", project_id)
+            log.warning("the backend was removed in Label Studio; disconnecting")
             disconnect(deployment, project_id)
         elif project.synced_until is not None and not unfinished_round(deployment, project_id):
             _note_missed(deployment, project, remote)
     except LabelStudioError as error:
-        log.warning("project %d: could not look for missed changes: %s", project_id, error)
+        log.warning("could not look for missed changes: %s", error)
 
 
 def _remote(deployment: Deployment, project: Project) -> RemoteProject | None:
@@ -69,6 +69,6 @@ def _note_missed(deployment: Deployment, project: Project, remote: RemoteProject
         action = MISSED
     else:
         return
-    log.info("project %d: Label Studio holds changes that no webhook told of", project.id)
+    log.info("Label Studio holds changes that no webhook told of")
     with deployment.database.write() as session:
         session.add(Event(project_id=project.id, action=action, task_ids=[]))

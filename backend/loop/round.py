@@ -20,6 +20,7 @@ from backend.labelstudio.media import MediaUnavailable
 from backend.learners.embedding import BackboneUnavailable
 from backend.loop.embedding import forget_embeddings
 from backend.loop.publishing import ImportedTwice, PublishingElsewhere
+from backend.loop.round_log import RoundLog, round_log
 from backend.loop.round_run import RoundRun
 from backend.loop.steps import STEPS
 from backend.settings import InvalidSettings
@@ -46,9 +47,15 @@ def run_round(deployment: Deployment, round_id: int, held: HeldLease) -> None:
     """
     run = RoundRun(deployment, round_id, held)
     run.note(state=RoundState.RUNNING, not_before=None)
+    with round_log(run.current) as lines:
+        _run_steps(run, lines)
+
+
+def _run_steps(run: RoundRun, lines: RoundLog) -> None:
     names = list(STEPS)
+    log.info("begins at the step %s, because %s", run.current.step, run.current.reason)
     for name in names[names.index(run.current.step) :]:
-        held.check()
+        run.held.check()
         if not _is_connected(run):
             run.note(state=RoundState.FAILED, error="The project was disconnected.", finished_at=now())
             return
@@ -58,19 +65,19 @@ def run_round(deployment: Deployment, round_id: int, held: HeldLease) -> None:
         except LeaseLost:
             raise
         except Exception as error:
-            _after_failure(run, name, error)
+            _after_failure(run, name, error, lines)
             return
-        held.check()
-        current = run.current
-        seconds = {**current.seconds, name: round(time.monotonic() - started, 3)}
+        run.held.check()
+        seconds = {**run.current.seconds, name: round(time.monotonic() - started, 3)}
         following = names[names.index(name) + 1 :]
-        run.note(seconds=seconds, step=following[0] if following else name, attempts=0, error=None)
-        log.info("project %d, round %d: %s took %.2f s", run.project_id, current.number, name, seconds[name])
+        log.info("%s took %.2f s", name, seconds[name])
+        step = following[0] if following else name
+        run.note(seconds=seconds, step=step, attempts=0, error=None, log=lines.text)
     run.note(state=RoundState.DONE, finished_at=now())
     _set_problem(run, None)
 
 
-def _after_failure(run: RoundRun, step: str, error: Exception) -> None:
+def _after_failure(run: RoundRun, step: str, error: Exception, lines: RoundLog) -> None:
     """Wait and try again, or give up; the queue that is served stays as it is."""
     current = run.current
     attempts, failures = current.attempts + 1, int(current.facts.get("failures", 0))
@@ -79,26 +86,27 @@ def _after_failure(run: RoundRun, step: str, error: Exception) -> None:
     if isinstance(error, ProjectNotFound):
         if _is_gone(run):
             _set_problem(run, message, state=ProjectState.GONE)
-            run.note(state=RoundState.FAILED, error=message, finished_at=now())
+            run.note(state=RoundState.FAILED, error=message, finished_at=now(), log=lines.text)
             return
         passes = True
     if isinstance(error, DamagedEmbeddings):
         forget_embeddings(run.deployment, run.project_id, error.embedder)
     if passes or (isinstance(error, FOR_A_PERSON) and not isinstance(error, OUR_FAULT)):
-        log.warning("project %d: %s waits: %s", run.project_id, step, message)
+        log.warning("%s waits: %s", step, message)
         if not passes:
             _set_problem(run, message)
     else:
         failures += 1
         run.note_facts(failures=failures)
-        log.exception("project %d: step %s failed (%d of %d)", run.project_id, step, failures, FAILURES)
+        log.exception("the step %s failed (%d of %d)", step, failures, FAILURES)
         if failures >= FAILURES:
-            run.note(state=RoundState.FAILED, error=message, finished_at=now())
+            run.note(state=RoundState.FAILED, error=message, finished_at=now(), log=lines.text)
             return
     wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (max(attempts, failures) - 1))
     run.note(
         state=RoundState.WAITING,
         error=message,
+        log=lines.text,
         attempts=attempts,
         not_before=now() + timedelta(seconds=wait),
         # Reading Label Studio again, and training anew, mends most of what waiting does not. But what is

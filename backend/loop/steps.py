@@ -1,5 +1,9 @@
-"""The steps of a round. Each may be repeated: it does its work anew from what the store and the disk hold."""
+"""The steps of a round. Each may be repeated: it does its work anew from what the store and the disk hold.
 
+Each logs what a person wants to know of it; the round keeps these lines.
+"""
+
+import logging
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +13,15 @@ from backend.loop import learning, publishing, selection, stopping
 from backend.loop.embedding import embed_for_round, note_broken, note_lost_embeddings
 from backend.loop.evaluation import measure
 from backend.loop.round_run import ControlRun, RoundRun
-from backend.loop.rounds import served_round
+from backend.loop.rounds import rounds_of, served_round
 from backend.loop.sync import sync
 from backend.store.leases import lease
+
+log = logging.getLogger(__name__)
+
+MODELS_KEPT = 5  # of the newest rounds, so that one can go back to them
+EMBEDDING_FACTS = ("embedder", "embedder_folder", "learner_dimensions", "to_embed")
+NOT_LEARNED_THEN = "the round whose model is taken had not learned this"
 
 
 def sync_step(run: RoundRun) -> None:
@@ -21,21 +31,28 @@ def sync_step(run: RoundRun) -> None:
     served = served_round(run.deployment, run.project_id)
     before = int(served.facts.get("labels", 0)) if served else 0
     run.note(label_config=run.project.label_config)
-    run.note_facts(labels=labels, new_labels=max(0, labels - before))
+    new = max(0, labels - before)
+    run.note_facts(labels=labels, new_labels=new)
+    log.info("sync: %d tasks, %d labels, %d of them new", run.project.synced_tasks, labels, new)
 
 
 def embed(run: RoundRun) -> None:
     """Embed what the round needs; the rest is left to the background."""
+    if (earlier := run.learners_taken_from) is not None:
+        run.note_facts(**{name: earlier.facts.get(name) for name in EMBEDDING_FACTS})
+        return
     facts = embed_for_round(run.deployment, run.project_id, run.settings)
     embedder = facts["embedder"]
     if isinstance(embedder, str) and note_lost_embeddings(run.deployment, run.project_id, embedder):
         facts = embed_for_round(run.deployment, run.project_id, run.settings)
     run.note_facts(**facts)
+    log.info("embed: %s; %d images are left to the background", embedder or "no image", facts["to_embed"])
 
 
 def fit(run: RoundRun) -> None:
     """Train the learner of each control that has enough to learn from."""
-    noted = {one.control.name: _fit(run, one) for one in run.controls}
+    take = _fit if run.learners_taken_from is None else _take_over
+    noted = {one.control.name: take(run, one) for one in run.controls}
     run.note_of_controls(noted)
     run.note(trained=any(facts["trained"] for facts in noted.values()))
 
@@ -52,12 +69,31 @@ def _fit(run: RoundRun, one: ControlRun) -> dict[str, Any]:
                 del one.labeled  # read again, without it
                 continue
             learner.save(learning.learner_folder(run.deployment, run.current, one.control))
+            counts = len(training), len(learner.classes), one.settings.members
+            log.info("fit %s: %d labels, %d classes, %d members", one.control.name, *counts)
+        else:
+            log.info("fit %s: cold start: %s", one.control.name, missing)
         return {
             "task": one.control.task,
             "training": len(training),
             "cold_start": missing,
             "trained": missing is None,
         }
+
+
+def _take_over(run: RoundRun, one: ControlRun) -> dict[str, Any]:
+    """Have the learner of an earlier round."""
+    earlier = run.learners_taken_from
+    assert earlier is not None
+    facts = learning.control_facts(earlier, one.control)
+    if facts.get("trained"):
+        source = learning.learner_folder(run.deployment, earlier, one.control)
+        target = learning.learner_folder(run.deployment, run.current, one.control)
+        if target != source:
+            shutil.copytree(source, target, dirs_exist_ok=True)
+    return {"trained": False, "cold_start": NOT_LEARNED_THEN, "training": 0, "task": one.control.task} | {
+        name: facts[name] for name in ("task", "training", "cold_start", "trained") if name in facts
+    }
 
 
 def evaluate(run: RoundRun) -> None:
@@ -71,6 +107,9 @@ def evaluate(run: RoundRun) -> None:
             else None
         )
         noted[one.control.name] = {"measured": measured, "validation": len(validation)}
+        if measured:
+            told = measured["metric"], measured["score"], *measured["interval"], measured["total"]
+            log.info("evaluate %s: %s %.3f (%.3f to %.3f) on %d tasks", one.control.name, *told)
     run.note_of_controls(noted)
     run.note_facts(disagreements=learning.disagreements(run.deployment, run.project_id))
 
@@ -79,9 +118,12 @@ def score(run: RoundRun) -> None:
     """Compute what the strategies need and rank the pool; kept in memory for the next step."""
     ranking, noted = run.ranking, {}
     for one in run.controls:
+        looked_at = len(one.pool[0])
+        chosen = one.settings.strategy if one.learner else one.settings.cold_start_strategy
+        log.info("score %s: looked at %d images, ranked by %s", one.control.name, looked_at, chosen)
         noted[one.control.name] = {
-            "strategy": one.settings.strategy if one.learner else one.settings.cold_start_strategy,
-            "looked_at": len(one.pool[0]),
+            "strategy": chosen,
+            "looked_at": looked_at,
             **stopping.compare_on_pool(run.deployment, run.current, one.control, one.learner, *one.pool),
         }
     run.note_of_controls(noted)
@@ -93,6 +135,7 @@ def select(run: RoundRun) -> None:
     share = run.settings.audit_share
     size = selection.write_queue(run.deployment, run.current, run.pool, run.ranking, share, run.queue_size)
     run.note_facts(queue=size, window=run.window, pool=run.pool.size)
+    log.info("select: a queue of %d tasks, of %d that are unlabeled", size, run.pool.size)
 
 
 def publish(run: RoundRun) -> None:
@@ -106,17 +149,19 @@ def publish(run: RoundRun) -> None:
 def clean(run: RoundRun) -> None:
     """Remove what earlier rounds left in Label Studio and on disk."""
     publishing.clean_up(run.deployment, run.current)
+    earlier = [one for one in rounds_of(run.deployment, run.project_id, published=True) if one.trained]
+    kept = {one.version for one in earlier[-MODELS_KEPT:]} | {run.current.version}
     models = run.deployment.project_folder(run.project_id) / "models"
     for folder in models.glob("round-*"):
-        if folder.name != run.current.version:
+        if folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def decide(run: RoundRun) -> None:
     """Recommend to stop, or not."""
-    run.note_facts(
-        stop=stopping.recommend_stop(run.deployment, run.current, run.config.controls, run.settings)
-    )
+    stop = stopping.recommend_stop(run.deployment, run.current, run.config.controls, run.settings)
+    run.note_facts(stop=stop)
+    log.info("decide: %s", f"you may stop: {stop}" if stop else "go on labeling")
 
 
 STEPS: dict[str, Callable[[RoundRun], None]] = {

@@ -61,7 +61,7 @@ def sync(deployment: Deployment, project_id: int) -> None:
     if not _counts_agree(deployment, project_id, remote):
         _forget_deleted(deployment, project_id)
         if not reread and not _counts_agree(deployment, project_id, remote):
-            log.info("project %d: the counts differ from Label Studio's; reading everything", project_id)
+            log.info("sync: the counts differ from Label Studio's; reading everything")
             _store_tasks(deployment, project_id, config, label_studio.tasks(project_id), share)
     _draw_audit_again(deployment, project, share)
     with database.write() as session:

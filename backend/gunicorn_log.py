@@ -1,0 +1,15 @@
+"""gunicorn's own lines as JSON, like ours: `gunicorn --logger-class backend.gunicorn_log.JsonLogger`."""
+
+from gunicorn.glogging import Logger
+
+from backend.logs import JsonFormatter
+
+
+class JsonLogger(Logger):  # type: ignore[misc]
+    """Logs to the same place as gunicorn's logger."""
+
+    def setup(self, cfg: object) -> None:
+        """Called by gunicorn when it starts."""
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(JsonFormatter())
