@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from backend.labelstudio import choices, identities, masks, rectangles
 from backend.labelstudio.control import Control
+from backend.labelstudio.taxonomy import path_class
 from backend.targets import Prediction, Target
 
 
@@ -63,6 +64,15 @@ def write_result(control: Control, prediction: Prediction) -> list[dict[str, Any
     Raises ValueError for what Label Studio's prediction import would drop in silence.
     """
     return _family(control).write(control, prediction)
+
+
+def labels_in(result: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The classes and names in a prediction's result, region by region; of a taxonomy the path."""
+    found = []
+    for region in result:
+        values = region["value"].get("text" if region["type"] == "textarea" else region["type"], [])
+        found += [path_class(value) if isinstance(value, list) else str(value) for value in values]
+    return found
 
 
 def _family(control: Control) -> Family:

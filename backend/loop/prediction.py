@@ -1,6 +1,7 @@
 """Predictions: of queued tasks for publishing, and of any task on request from Label Studio."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from sqlalchemy import select
 from backend.deployment import Deployment
 from backend.labelstudio.control import Control
 from backend.labelstudio.labeling_config import LabelingConfig, read_labeling_config
-from backend.labelstudio.results import write_result
+from backend.labelstudio.results import labels_in, write_result
 from backend.learners.learner import Answers, Learner
 from backend.loop.answering import answers_about, answers_about_images
 from backend.loop.learning import learner_folder, learner_of, was_trained
@@ -35,6 +36,10 @@ class Shown:
 
     result: list[dict[str, Any]]  # in Label Studio's format
     confidence: float  # in [0, 1], of the least sure learner
+
+    def in_words(self) -> dict[str, Any]:
+        """What the queue keeps of it: the confidence, and how often each class or name is in the result."""
+        return {"confidence": round(self.confidence, 4), "labels": dict(Counter(labels_in(self.result)))}
 
 
 NOTHING = Shown([], 0.0)

@@ -6,8 +6,7 @@ old queue serves. As the published window drains, more of the ranking is importe
 """
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import ColumnElement, delete, func, select, update
 
@@ -63,7 +62,7 @@ def publish(deployment: Deployment, current: Round, window: int, held: HeldLease
         held.check()
         if imported:
             label_studio.set_model_version(project.id, current.version)
-        log.info("project %d: %s serves %d tasks", project.id, current.version, imported)
+        log.info("publish: Label Studio serves %s, %d tasks", current.version, imported)
     with deployment.database.write() as session:
         session.execute(update(Project).where(Project.id == project.id).values(published_round=current.id))
         session.execute(update(Round).where(Round.id == current.id).values(published_at=now()))
@@ -125,7 +124,7 @@ def top_up(deployment: Deployment, project_id: int) -> int:
             # A worker that was killed, or a lost answer, may have left some imported and not noted.
             waiting = [entry.task_id for entry in entries]
             stored = deployment.label_studio.predicted(project_id, current.version, waiting)
-            _note_published(deployment, current, [entry for entry in entries if entry.task_id in stored])
+            _note_published(deployment, current, [entry for entry in entries if entry.task_id in stored], {})
             if missing := [entry for entry in entries if entry.task_id not in stored]:
                 _import(deployment, project, current, missing)
             imported += len(entries)
@@ -168,8 +167,9 @@ def _next(deployment: Deployment, current: Round, count: int) -> Sequence[QueueE
 
 def _import(deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]) -> int:
     """Import queue entries; returns how many were, less than all where tasks were deleted meanwhile."""
+    shown = _shown(deployment, project, current, entries)
     try:
-        _send(deployment, project, current, entries)
+        _send(deployment, project, current, entries, shown)
     except PredictionsRefused:
         # A task was deleted meanwhile, and one such task makes Label Studio refuse them all.
         existing = deployment.label_studio.task_ids(project.id)
@@ -179,21 +179,56 @@ def _import(deployment: Deployment, project: Project, current: Round, entries: S
         with deployment.database.write() as session:
             session.execute(delete(Task).where(Task.project_id == project.id, Task.id.in_(gone)))
         entries = [entry for entry in entries if entry.task_id in existing]
-        _send(deployment, project, current, entries)
-    _note_published(deployment, current, entries)
+        _send(deployment, project, current, entries, shown)
+    _note_published(deployment, current, entries, shown)
     return len(entries)
 
 
-def _note_published(deployment: Deployment, current: Round, entries: Sequence[QueueEntry]) -> None:
-    chosen = QueueEntry.rank.in_([entry.rank for entry in entries])
-    with deployment.database.write() as session:
-        session.execute(
-            update(QueueEntry).where(QueueEntry.round_id == current.id, chosen).values(published=True)
-        )
+def _note_published(
+    deployment: Deployment, current: Round, entries: Sequence[QueueEntry], shown: Mapping[int, Shown]
+) -> None:
+    rows = [
+        {
+            "round_id": current.id,
+            "rank": entry.rank,
+            "published": True,
+            "prediction": shown[entry.task_id].in_words() if entry.task_id in shown else None,
+        }
+        for entry in entries
+    ]
+    if rows:
+        with deployment.database.write() as session:
+            session.execute(update(QueueEntry), rows)
 
 
-def _send(deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]) -> None:
-    predictions = _predictions(deployment, project, current, entries)
+def _shown(
+    deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]
+) -> dict[int, Shown]:
+    """What the learners think of queue entries; nothing in cold start."""
+    if not current.trained:
+        return {}
+    config = read_labeling_config(project.label_config)
+    return predict_stored(deployment, current, config, [entry.task_id for entry in entries])
+
+
+def _send(
+    deployment: Deployment,
+    project: Project,
+    current: Round,
+    entries: Sequence[QueueEntry],
+    shown: Mapping[int, Shown],
+) -> None:
+    """Import predictions; without their results where annotators are not to see them."""
+    settings = LoopSettings.resolve(read_labeling_config(project.label_config).settings, project.extra_params)
+    predictions = [
+        {
+            "task": entry.task_id,
+            "result": shown.get(entry.task_id, NOTHING).result if settings.preannotate else [],
+            "score": queue_score(entry.rank),
+            "model_version": current.version,
+        }
+        for entry in entries
+    ]
     if not predictions:
         return
     created = deployment.label_studio.import_predictions(project.id, predictions)
@@ -202,22 +237,3 @@ def _send(deployment: Deployment, project: Project, current: Round, entries: Seq
             f"Label Studio kept {created} of {len(predictions)} predictions of {current.version}: "
             "the labeling config was probably changed meanwhile; the next attempt reads it again"
         )
-
-
-def _predictions(
-    deployment: Deployment, project: Project, current: Round, entries: Sequence[QueueEntry]
-) -> list[dict[str, Any]]:
-    """The predictions of queue entries as Label Studio's import takes them."""
-    config = read_labeling_config(project.label_config)
-    shown: dict[int, Shown] = {}
-    if current.trained and LoopSettings.resolve(config.settings, project.extra_params).preannotate:
-        shown = predict_stored(deployment, current, config, [entry.task_id for entry in entries])
-    return [
-        {
-            "task": entry.task_id,
-            "result": shown.get(entry.task_id, NOTHING).result,
-            "score": queue_score(entry.rank),
-            "model_version": current.version,
-        }
-        for entry in entries
-    ]

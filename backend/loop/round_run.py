@@ -16,6 +16,7 @@ from backend.learners.tasks import looks_at_pixels
 from backend.loop import learning, publishing, selection
 from backend.loop.answering import answers_about
 from backend.loop.pool import FROM_A_LEARNER
+from backend.loop.rounds import LEARNER_OF, round_of_version
 from backend.settings import LoopSettings
 from backend.store.leases import HeldLease
 from backend.store.tables import Project, Round
@@ -34,6 +35,12 @@ class RoundRun:
         """The round's row."""
         with self.deployment.database.read() as session:
             return session.get_one(Round, self.round_id)
+
+    @cached_property
+    def learners_taken_from(self) -> Round | None:
+        """The round whose learners this one has; None where it trains its own."""
+        version = self.current.facts.get(LEARNER_OF)
+        return None if version is None else round_of_version(self.deployment, self.project_id, version)
 
     @cached_property
     def project(self) -> Project:

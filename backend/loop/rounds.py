@@ -1,11 +1,14 @@
 """The rounds of a project, as the store knows them."""
 
 import secrets
+from collections.abc import Sequence
 
 from sqlalchemy import select
 
 from backend.deployment import Deployment
 from backend.store.tables import Project, Round, RoundState
+
+LEARNER_OF = "learner_of"  # the fact of a round that names the version whose learners it has taken over
 
 
 def latest_round(deployment: Deployment, project_id: int) -> Round | None:
@@ -29,15 +32,40 @@ def unfinished_round(deployment: Deployment, project_id: int) -> Round | None:
     return latest if latest and latest.state in (RoundState.RUNNING, RoundState.WAITING) else None
 
 
-def start_round(deployment: Deployment, project_id: int, reason: str, first_step: str) -> Round:
-    """Note a new round; its number is the next one of the project."""
+def start_round(
+    deployment: Deployment, project_id: int, reason: str, first_step: str, learner_of: str | None = None
+) -> Round:
+    """Note a new round; its number is the next one of the project.
+
+    learner_of: version of an earlier round whose learners are taken; None: the round trains its own.
+    """
     with deployment.database.write() as session:
         numbers = select(Round.number).where(Round.project_id == project_id)
         last = session.scalar(numbers.order_by(Round.id.desc()).limit(1))
         number = 0 if last is None else last + 1
         # The suffix keeps rounds apart from those of an earlier deployment on the same project.
         version = f"round-{number}-{secrets.token_hex(3)}"
-        started = Round(project_id=project_id, number=number, version=version, reason=reason, step=first_step)
+        started = Round(
+            project_id=project_id,
+            number=number,
+            version=version,
+            reason=reason,
+            step=first_step,
+            facts={} if learner_of is None else {LEARNER_OF: learner_of},
+        )
         session.add(started)
         session.flush()
         return started
+
+
+def round_of_version(deployment: Deployment, project_id: int, version: str) -> Round | None:
+    """The round that made a model version."""
+    with deployment.database.read() as session:
+        return session.scalar(select(Round).where(Round.project_id == project_id, Round.version == version))
+
+
+def rounds_of(deployment: Deployment, project_id: int, *, published: bool = False) -> Sequence[Round]:
+    """All rounds of a project, oldest first; or only those whose queue was served."""
+    query = select(Round).where(Round.project_id == project_id).order_by(Round.number)
+    with deployment.database.read() as session:
+        return session.scalars(query.where(Round.published_at.is_not(None)) if published else query).all()

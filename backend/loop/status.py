@@ -16,37 +16,50 @@ from backend.loop.rounds import latest_round, served_round
 from backend.loop.triggers import labels_waiting
 from backend.settings import LoopSettings
 from backend.store.leases import holder
-from backend.store.tables import Project, ProjectState, QueueEntry, Round, RoundState, Task
+from backend.store.tables import Project, ProjectState, QueueEntry, Round, RoundState, Task, now
 
 NEXT_SHOWN = 5  # tasks of the queue that are told with their reasons
 
 
 def describe(deployment: Deployment, project: Project, settings: LoopSettings | None) -> list[str]:
     """Sentences about a project, the most urgent first."""
-    if project.state == ProjectState.CONNECTING:
-        if project.problem:
-            return [f"Not connected yet; a worker tries again every few seconds. {project.problem}"]
-        return ["Being connected. A worker finishes it: is `active-learning worker` running?"]
-    if project.state == ProjectState.GONE:
-        return [
-            f"The loop has stopped. {project.problem} If it was deleted, `active-learning disconnect --project "
-            f"{project.id}` deletes what is stored of it here."
-        ]
-    if project.state == ProjectState.DISCONNECTING:
-        return ["Being disconnected. A worker finishes it: is `active-learning worker` running?"]
-    if project.state == ProjectState.DISCONNECTED:
-        return [f"Disconnected. `active-learning connect --project {project.id}` starts the loop again."]
+    if (idle := why_idle(project)) is not None:
+        return [idle]
+    sentences = activity(deployment, project, settings or LoopSettings())
+    served = served_round(deployment, project.id)
+    sentences += deviations(deployment, project, served)
+    if served is not None:
+        sentences += learned(deployment, served)
+        sentences += _queue(deployment, served)
+    return sentences + _broken(deployment, project.id)
+
+
+def why_idle(project: Project) -> str | None:
+    """Why a project has no running loop; None: it has one."""
+    match project.state:
+        case ProjectState.CONNECTING if project.problem:
+            return f"Not connected yet; a worker tries again every few seconds. {project.problem}"
+        case ProjectState.CONNECTING:
+            return "Being connected. A worker finishes it: is `active-learning worker` running?"
+        case ProjectState.GONE:
+            return (
+                f"The loop has stopped. {project.problem} If it was deleted, `active-learning disconnect --project "
+                f"{project.id}` deletes what is stored of it here."
+            )
+        case ProjectState.DISCONNECTING:
+            return "Being disconnected. A worker finishes it: is `active-learning worker` running?"
+        case ProjectState.DISCONNECTED:
+            return f"Disconnected. `active-learning connect --project {project.id}` starts the loop again."
+    return None
+
+
+def activity(deployment: Deployment, project: Project, settings: LoopSettings) -> list[str]:
+    """What the loop of a connected project does now, and what comes next."""
     latest = latest_round(deployment, project.id)
     sentences = []
     if project.problem and (latest is None or latest.error != project.problem):
         sentences.append(f"Problem: {project.problem}")
-    sentences.append(_activity(deployment, project, latest, settings or LoopSettings()))
-    served = served_round(deployment, project.id)
-    sentences += _deviations(deployment, project, served)
-    if served is not None:
-        sentences += _learned(deployment, served)
-        sentences += _queue(deployment, served)
-    return sentences + _broken(deployment, project.id)
+    return [*sentences, _activity(deployment, project, latest, settings)]
 
 
 def _activity(deployment: Deployment, project: Project, latest: Round | None, settings: LoopSettings) -> str:
@@ -58,7 +71,8 @@ def _activity(deployment: Deployment, project: Project, latest: Round | None, se
                 f"Round {latest.number} was interrupted at the step {latest.step}; it goes on when "
                 "`active-learning worker` runs. No label is lost."
             )
-        return f"Round {latest.number} is running, because {latest.reason}; step: {latest.step}."
+        progress = _progress(deployment, latest)
+        return f"Round {latest.number} is running, because {latest.reason}; step: {latest.step}, {progress}."
     if latest.state == RoundState.WAITING:
         return (
             f"Round {latest.number} waits at the step {latest.step}, next try in "
@@ -69,12 +83,37 @@ def _activity(deployment: Deployment, project: Project, latest: Round | None, se
     else:
         done = f"Round {latest.number} is done."
     waiting = labels_waiting(pending_events(deployment.database, project))
+    if project.paused:
+        return (
+            f"{done} The loop is paused: labels are noted ({waiting} since) and the queue is served, but nothing is "
+            "trained until you resume it, or press Start training for a single round."
+        )
     needed = max(0, settings.labels_per_round - waiting)
     have = f"{_count(waiting, 'new label')} since. " if waiting else ""
     return f"{done} {have}The next round starts after {_count(needed, 'more label')}, or with Start training."
 
 
-def _learned(deployment: Deployment, served: Round) -> list[str]:
+def _progress(deployment: Deployment, running: Round) -> str:
+    """How far the round is, by what the one before it took."""
+    with deployment.database.read() as session:
+        before = session.scalar(
+            select(Round)
+            .where(
+                Round.project_id == running.project_id,
+                Round.state == RoundState.DONE,
+                Round.number < running.number,
+            )
+            .order_by(Round.number.desc())
+            .limit(1)
+        )
+    elapsed = (now() - running.started_at).total_seconds()
+    if before is None:
+        return f"{elapsed:.0f} s so far"
+    return f"{elapsed:.0f} s of about {max(1.0, sum(before.seconds.values())):.0f}"
+
+
+def learned(deployment: Deployment, served: Round) -> list[str]:
+    """What the served model has learned, and what follows from it."""
     facts = served.facts
     controls = facts.get("controls", {})
     sentences = []
@@ -133,7 +172,7 @@ def _queue(deployment: Deployment, served: Round) -> list[str]:
     return [sentence] + [f"Next: task #{entry.task_id}, {entry.reason}." for entry in entries]
 
 
-def _deviations(deployment: Deployment, project: Project, served: Round | None) -> list[str]:
+def deviations(deployment: Deployment, project: Project, served: Round | None) -> list[str]:
     """What in Label Studio keeps the loop from hearing of labels, or the queue from following the ranking."""
     try:
         remote = deployment.label_studio.project(project.id)

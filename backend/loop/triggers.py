@@ -39,6 +39,13 @@ def due(deployment: Deployment, project: Project, settings: LoopSettings) -> str
     if latest is None or project.synced_until is None:
         return "the project was connected"
     actions = {event.action for event in events}
+    if project.paused:
+        pressed = START_TRAINING in actions
+        return (
+            REASONS[START_TRAINING]
+            if pressed
+            else _queue_needs(deployment, project, latest, settings, events)
+        )
     for action, reason in REASONS.items():
         if action in actions:
             return reason
@@ -46,7 +53,9 @@ def due(deployment: Deployment, project: Project, settings: LoopSettings) -> str
 
 
 def when_due(deployment: Deployment, project: Project, settings: LoopSettings) -> datetime | None:
-    """When labels that are too few for a round will have waited long enough; None: there are none."""
+    """When labels that are too few for a round will have waited long enough; None: there are none, or it is paused."""
+    if project.paused:
+        return None
     events = pending_events(deployment.database, project)
     labels = [event.received_at for event in events if event.action in ANNOTATION_ACTIONS]
     return min(labels) + timedelta(seconds=settings.round_after_seconds) if labels else None
