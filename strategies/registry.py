@@ -4,7 +4,7 @@ A package adds strategies by an entry point in the group `label_studio_active_le
 strategy's name, its object is called with the parameters and returns a `Strategy`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from strategies.at_random import Random
@@ -43,17 +43,20 @@ from strategies.transfer import ActiveTransferLearning, Atlas
 from strategies.typiclust import TypiClust
 from strategies.uncertainty import Entropy, LeastConfidence, Margin, Ratio
 
-STRATEGIES = Registry(
-    "strategy",
-    {
+FAMILIES: Mapping[str, Mapping[str, Callable[..., Strategy]]] = {
+    "Default": {
         "default": Default,
+    },
+    "Baseline": {
         "random": Random,
-        # Uncertainty
+    },
+    "Uncertainty": {
         "least_confidence": LeastConfidence,
         "margin": Margin,
         "ratio": Ratio,
         "entropy": Entropy,
-        # Query by committee
+    },
+    "Query by committee": {
         "vote_entropy": VoteEntropy,
         "variation_ratio": VariationRatio,
         "consensus_entropy": ConsensusEntropy,
@@ -63,49 +66,66 @@ STRATEGIES = Registry(
         "power_bald": PowerBald,
         "power_acquisition": PowerAcquisition,
         "batch_bald": BatchBald,
-        # Expected model change
+    },
+    "Expected model change": {
         "expected_gradient_length": ExpectedGradientLength,
         "badge": Badge,
-        # Diversity
+    },
+    "Diversity": {
         "k_center_greedy": KCenterGreedy,
         "farthest_from_labeled": FarthestFromLabeled,
         "k_means": KMeans,
         "k_means_plus_plus": KMeansPlusPlus,
         "clue": Clue,
-        # Coverage
+    },
+    "Coverage": {
         "typiclust": TypiClust,
         "prob_cover": ProbCover,
         "max_herding": MaxHerding,
         "uncertainty_herding": UncertaintyHerding,
-        # Density
+    },
+    "Density": {
         "information_density": InformationDensity,
         "representative": Representative,
         "ranked_batch": RankedBatch,
-        # Active transfer learning
+    },
+    "Active transfer learning": {
         "active_transfer_learning": ActiveTransferLearning,
         "atlas": Atlas,
-        # Target domain
+    },
+    "Target domain": {
         "aada": ActiveAdversarialDomainAdaptation,
         "discriminative": Discriminative,
-        # Regions
+    },
+    "Regions": {
         "regions": Regions,
         "region_impurity": RegionImpurity,
-        # Objects
+    },
+    "Objects": {
         "localisation_stability": LocalisationStability,
         "object_diversity": ObjectDiversity,
-        # Faces
+    },
+    "Faces": {
         "verification_threshold": VerificationThreshold,
         "novelty": Novelty,
         "unknown_clusters": UnknownClusters,
-        # Balance
+    },
+    "Balance": {
         "balance": Balance,
         "quotas": Quotas,
-        # Combination
+    },
+    "Combination": {
         "product": Product,
         "filter_then_diversify": FilterThenDiversify,
         "without_near_duplicates": WithoutNearDuplicates,
         "mixture": Mixture,
     },
+}
+"""What makes each of our strategies, by family and standard name."""
+
+STRATEGIES = Registry(
+    "strategy",
+    {name: maker for family in FAMILIES.values() for name, maker in family.items()},
     base=Strategy,
     narrower={
         ScoredStrategy: "does not score each image by itself; take one that does, such as entropy.",

@@ -72,7 +72,7 @@ class Registry:
                     f"{_short(spec)} is not a {self.kind}. Write a name, such as {self.plainest}, or one name "
                     f"with its parameters, such as {self.example}. {self._what_there_is()}"
                 )
-        maker = self._maker(name)
+        maker = self.maker(name)
         parameters = inspect.signature(maker, eval_str=True).parameters
         arguments = self._arguments(name, {} if values is None else values, parameters)
         try:
@@ -109,7 +109,11 @@ class Registry:
             for key, value in values.items()
         }
 
-    def _maker(self, name: object) -> Callable[..., Any]:
+    def maker(self, name: object) -> Callable[..., Any]:
+        """What makes the member of this name: a class or a function, its parameters those of the spec.
+
+        Raises InvalidSpec.
+        """
         if isinstance(name, str) and name in self.ours:
             return self.ours[name]
         point = self._entry_points().get(name) if isinstance(name, str) else None

@@ -8,6 +8,7 @@ renews them. Nothing is retried here: the loop waits and resumes. HTTP proxies a
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -305,6 +306,29 @@ class LabelStudio:
                     self.delete_backend(backend.id)
             raise
         return Backend.of(created)
+
+    def check_address(self, url: str) -> None:
+        """Ask whether an ML backend at this address would be called, and its webhook. Changes nothing.
+
+        Raises:
+            AddressRefused: it would not.
+        """
+        # Neither is complete, so that neither is made; but what an address lacks is told before anything else.
+        backend, webhook = {"url": url}, {"url": f"{url}/webhook", "actions": ["NO_SUCH_ACTION"]}
+        for path, incomplete in (("api/ml/", backend), ("api/webhooks/", webhook)):
+            with suppress(RequestRefused):
+                self._request("POST", path, json=incomplete)
+
+    def set_extra_params(self, project_id: int, backend: Backend, extra_params: Mapping[str, Any]) -> None:
+        """Change the extra params of an ML backend; Label Studio calls its `/setup` with them at once."""
+        # Without project and address, Label Studio answers 500; what is not sent stays as it is.
+        self._sdk.ml.update(
+            backend.id,
+            project=project_id,
+            url=backend.url,
+            title=backend.title,
+            extra_params=dict(extra_params),
+        )
 
     def delete_backend(self, backend_id: int) -> None:
         """Disconnect an ML backend. Its webhook stays."""

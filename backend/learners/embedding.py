@@ -76,7 +76,7 @@ def load_embedder(name: str, directory: Path, sample: Callable[[], Sequence[Imag
     if name != AUTO:
         return TimmEmbedder(name)
     try:
-        return TimmEmbedder(GPU_BACKBONE if torch.cuda.is_available() else CPU_BACKBONE)
+        return TimmEmbedder(default_backbone())
     except BackboneUnavailable as reason:
         log.warning("%s Until then, images are embedded by a network trained on themselves.", reason)
         return _self_supervised(directory, sample)
@@ -153,15 +153,8 @@ def pretrained_weights(name: str, others: str = f'"{AUTO}"') -> tuple[str, dict[
 
     others: what there is to choose beside timm's models. Raises BackboneUnavailable.
     """
-    import timm
-
-    config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
-    if config is None or config.hf_hub_id is None:
-        raise BackboneUnavailable(
-            f'timm has no pretrained model "{name}": choose one of timm.list_pretrained(), {others}.'
-        )
-    full_name = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
-    path = _weights_file(full_name, config.hf_hub_id)
+    full_name, repository = _published(name, others)
+    path = _cached(repository) or _download(full_name, repository)
     try:
         return full_name, load_file(path)
     except SafetensorError as error:
@@ -170,21 +163,66 @@ def pretrained_weights(name: str, others: str = f'"{AUTO}"') -> tuple[str, dict[
         ) from error
 
 
-def _weights_file(name: str, repository: str) -> str:
-    """The path of the weights in the hub's cache, downloaded if need be."""
+def weights_at_hand(name: str) -> bool:
+    """Whether the weights of a timm model are in the hub's cache; if not, the hub has them, and answers.
+
+    Raises BackboneUnavailable where they are neither here nor to be had.
+    """
+    full_name, repository = _published(name, f'"{AUTO}"')
+    if _cached(repository) is not None:
+        return True
+    _ask_hub(full_name, repository)
+    return False
+
+
+def default_backbone() -> str:
+    """The timm model that "auto" embeds images with, where its weights can be had."""
+    return GPU_BACKBONE if torch.cuda.is_available() else CPU_BACKBONE
+
+
+def _published(name: str, others: str) -> tuple[str, str]:
+    """The full name of a timm model, its pretraining included, and the hub's repository that holds its weights."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+    if config is None or config.hf_hub_id is None:
+        raise BackboneUnavailable(
+            f'timm has no pretrained model "{name}": choose one of timm.list_pretrained(), {others}.'
+        )
+    full_name = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+    return full_name, config.hf_hub_id
+
+
+def _cached(repository: str) -> str | None:
+    """The path of a repository's weights in the hub's cache, if they are there."""
     try:
         return huggingface_hub.hf_hub_download(repository, WEIGHTS_FILE, local_files_only=True)
     except LocalEntryNotFoundError:
-        pass
+        return None
+
+
+def _ask_hub(name: str, repository: str) -> None:
+    """Ask the hub for a model's weights, without downloading them. Raises BackboneUnavailable."""
     try:
-        # `hf_hub_download` alone retries for half a minute before it gives up a hub that is out of reach.
         huggingface_hub.get_hf_file_metadata(
             huggingface_hub.hf_hub_url(repository, WEIGHTS_FILE), timeout=HUB_SECONDS
         )
-        return huggingface_hub.hf_hub_download(repository, WEIGHTS_FILE, etag_timeout=HUB_SECONDS)
     except Exception as error:  # the hub's client lets through whatever its HTTP library of the day raises
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BackboneUnavailable(
-            f'The weights of "{name}" are not in the hub\'s cache and cannot be downloaded ({reason}). Let this '
-            f"machine reach {huggingface_hub.constants.ENDPOINT}, or copy the cache (HF_HOME) from one that can."
-        ) from error
+        raise _out_of_reach(name, error) from error
+
+
+def _download(name: str, repository: str) -> str:
+    """The path of the weights in the hub's cache, where they are downloaded to. Raises BackboneUnavailable."""
+    _ask_hub(name, repository)  # `hf_hub_download` alone retries for half a minute before it gives up
+    try:
+        return huggingface_hub.hf_hub_download(repository, WEIGHTS_FILE, etag_timeout=HUB_SECONDS)
+    except Exception as error:
+        raise _out_of_reach(name, error) from error
+
+
+def _out_of_reach(name: str, error: Exception) -> BackboneUnavailable:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return BackboneUnavailable(
+        f'The weights of "{name}" are not in the hub\'s cache and cannot be downloaded ({reason}). Let this '
+        f"machine reach {huggingface_hub.constants.ENDPOINT}, or copy the cache (HF_HOME) from one that can."
+    )

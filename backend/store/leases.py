@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import delete, or_, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from backend.store.database import Database
@@ -20,6 +20,7 @@ from backend.store.tables import Lease, now
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0  # a killed holder blocks the others for so long
+PRESENCE_SECONDS = 60.0  # a process killed on another machine seems present for so long
 
 
 class LeaseLost(Exception):
@@ -105,6 +106,22 @@ def holder(database: Database, name: str) -> str | None:
         if current is None or current.until <= now() or _holder_is_dead(current.owner):
             return None
         return current.owner
+
+
+@contextmanager
+def presence(database: Database, role: str) -> Iterator[None]:
+    """Let others see, during the block, that a process in this role runs; see `present`."""
+    with database.write() as session:  # those that were killed leave theirs behind
+        session.execute(delete(Lease).where(Lease.name.startswith(f"{role}:"), Lease.until <= now()))
+    with lease(database, f"{role}:{uuid.uuid4().hex}", PRESENCE_SECONDS):
+        yield
+
+
+def present(database: Database, role: str) -> int:
+    """How many processes in this role run."""
+    with database.read() as session:
+        alive = select(Lease.owner).where(Lease.name.startswith(f"{role}:"), Lease.until > now())
+        return sum(not _holder_is_dead(owner) for owner in session.scalars(alive))
 
 
 def _holder_is_dead(owner: str) -> bool:

@@ -1,0 +1,60 @@
+"""The commands that run on: the server, the worker, the demo."""
+
+import os
+from typing import Annotated, NoReturn
+
+import typer
+
+from backend.cli.deployed import deployed
+from backend.cli.terminal import console
+
+
+def demo(
+    annotate: Annotated[int, typer.Option(help="Play the annotator for so many labels, then stop.")] = 0,
+    port: Annotated[int, typer.Option(help="Port of Label Studio.")] = 8080,
+    backend_port: Annotated[int, typer.Option(help="Port of the backend.")] = 9090,
+) -> None:
+    """Try the whole loop on a Label Studio of its own, with handwritten digits."""
+    from backend.failures import fail, failures
+
+    try:
+        from backend.demo.backend import BackendStartError
+        from backend.demo.demo import DemoError, run_demo
+        from backend.demo.label_studio import LabelStudioStartError
+    except ImportError as error:
+        fail(f"The demo needs a package that is not installed: {error.name}. `make demo` installs it.")
+    with failures():
+        try:
+            run_demo(annotate, port, backend_port)
+        except (DemoError, LabelStudioStartError, BackendStartError) as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            console.print("Stopped. `make demo` resumes.")
+
+
+def serve() -> NoReturn:
+    """Serve Label Studio's calls, with gunicorn."""
+    from backend.loop.jobs import Jobs
+
+    with deployed() as deployment:  # prepared once, before several processes would
+        Jobs(deployment).reconcile_soon()
+        settings = deployment.settings
+    arguments = [
+        "--bind",
+        f"{settings.host}:{settings.port}",
+        "--workers",
+        "2",
+        "--threads",
+        "8",
+        "--no-control-socket",
+    ]
+    os.execvp("gunicorn", ["gunicorn", *arguments, "--timeout", "300", "backend.app:create_app()"])
+
+
+def worker() -> None:
+    """Run the rounds. Several workers may run, on one machine or on many."""
+    from backend.loop.jobs import Jobs
+
+    with deployed() as deployment:
+        os.nice(5)  # answering Label Studio goes before training
+        Jobs(deployment).run_worker()
