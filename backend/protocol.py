@@ -4,24 +4,27 @@ Label Studio shows a failing backend's HTTP reason phrase to the person and noth
 where the sentence goes. It calls /health and /setup before nearly everything else: both are cheap.
 """
 
-import hmac
 import json
 import logging
 import secrets
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, jsonify, request
+from flask import Blueprint, Flask, Response, g, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy import select
 from werkzeug.exceptions import HTTPException
 
+from backend import logs
+from backend.access import Refused, has_basic_auth, jobs_of_app, require_basic_auth
 from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig
 from backend.loop import events
 from backend.loop.connection import setup_called
 from backend.loop.jobs import Jobs
 from backend.loop.prediction import answer
+from backend.metrics import ERRORS, EVENTS, PREDICTIONS, REQUESTS, exposition
 from backend.settings import InvalidSettings
 from backend.store.tables import Project, ProjectState, Round, RoundState
 
@@ -29,14 +32,6 @@ log = logging.getLogger(__name__)
 routes = Blueprint("protocol", __name__)
 
 LONGEST_REASON = 1_000  # characters; a reason phrase must fit on the status line, and name all strategies
-
-
-class Refused(Exception):
-    """A request that cannot be served; the message is for the person in front of Label Studio."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class ProjectReference(BaseModel):
@@ -115,15 +110,17 @@ class WebhookRequest(BaseModel):
 
 
 def register(app: Flask) -> None:
-    """Add the routes and the answers to errors."""
+    """Add the routes, the answers to errors, and the measuring of every request."""
+    app.before_request(_begin)
+    app.after_request(_measure)
     app.register_blueprint(routes)
-    app.register_error_handler(Refused, lambda error: _error(error.status, str(error)))
-    app.register_error_handler(UnsupportedConfig, lambda error: _error(400, str(error)))
-    app.register_error_handler(InvalidSettings, lambda error: _error(400, str(error)))
-    app.register_error_handler(LabelStudioError, lambda error: _error(502, str(error)))
-    app.register_error_handler(ValidationError, lambda error: _error(400, _first_problem(error)))
+    app.register_error_handler(Refused, lambda error: _error(error, error.status, str(error)))
+    app.register_error_handler(UnsupportedConfig, lambda error: _error(error, 400, str(error)))
+    app.register_error_handler(InvalidSettings, lambda error: _error(error, 400, str(error)))
+    app.register_error_handler(LabelStudioError, lambda error: _error(error, 502, str(error)))
+    app.register_error_handler(ValidationError, lambda error: _error(error, 400, _first_problem(error)))
     app.register_error_handler(
-        HTTPException, lambda error: _error(error.code or 500, error.description or "")
+        HTTPException, lambda error: _error(error, error.code or 500, error.description or "")
     )
     app.register_error_handler(Exception, _unexpected)
 
@@ -137,9 +134,10 @@ def health() -> Response:
 @routes.post("/setup")
 def setup() -> Response:
     """Label Studio connects the backend, or polls it."""
-    _require_basic_auth()
+    require_basic_auth()
     body = SetupRequest.model_validate(_json())
-    jobs = _jobs()
+    logs.begin_request(project=body.project.id)
+    jobs = jobs_of_app()
     if not jobs.deployment.settings.label_studio_api_key.get_secret_value():
         raise Refused(
             "The backend has no LABEL_STUDIO_API_KEY: create an access token in Label Studio under "
@@ -166,32 +164,39 @@ def take_setup(jobs: Jobs, body: SetupRequest, url: str) -> str:
 @routes.post("/predict")
 def predict() -> Response:
     """Exactly one prediction for each task."""
-    _require_basic_auth()
+    require_basic_auth()
     body = PredictRequest.model_validate(_json())
+    logs.begin_request(project=body.project.id)
     tasks = [task.model_dump() for task in body.tasks]
-    return jsonify({"results": answer(_jobs().deployment, body.project.id, body.label_config, tasks)})
+    results = answer(jobs_of_app().deployment, body.project.id, body.label_config, tasks)
+    filled = sum(bool(prediction["result"]) for prediction in results)
+    PREDICTIONS.labels("filled").inc(filled)
+    PREDICTIONS.labels("empty").inc(len(results) - filled)
+    return jsonify({"results": results})
 
 
 @routes.post("/webhook")
 def webhook() -> tuple[Response, int]:
     """Commit an event, then answer; the work is done elsewhere."""
     body = WebhookRequest.model_validate(_json())
-    jobs = _jobs()
-    if body.action == events.START_TRAINING:
-        _require_basic_auth()  # it comes over the backend's connection, without the webhook's secret
-    elif not _has_basic_auth():
-        given = request.headers.get(events.SECRET_HEADER)
-        if not events.secret_matches(jobs.deployment.database, body.project.id, given):
-            raise Refused("The webhook lacks the secret of its project: run `active-learning connect`", 401)
-    recorded = jobs.take_event(body.action, body.project.id, body.model_dump())
-    return jsonify({"status": "recorded" if recorded else "ignored"}), 200
+    logs.begin_request(project=body.project.id)
+    jobs = jobs_of_app()
+    action = body.action if body.action in events.KNOWN_ACTIONS else "other"
+    try:
+        _require_webhook_auth(body)
+    except Refused:
+        EVENTS.labels(action, "refused").inc()
+        raise
+    outcome = "recorded" if jobs.take_event(body.action, body.project.id, body.model_dump()) else "ignored"
+    EVENTS.labels(action, outcome).inc()
+    return jsonify({"status": outcome}), 200
 
 
 @routes.get("/versions")
 def versions() -> Response:
     """The model versions that are served; Label Studio does not say for which project it asks."""
-    _require_basic_auth()
-    with _jobs().deployment.database.read() as session:
+    require_basic_auth()
+    with jobs_of_app().deployment.database.read() as session:
         served = select(Round.version).join(Project, Project.published_round == Round.id)
         return jsonify(
             {"versions": list(session.scalars(served.where(Project.state == ProjectState.ACTIVE)))}
@@ -201,15 +206,39 @@ def versions() -> Response:
 @routes.get("/is_training")
 def is_training() -> Response:
     """Whether a round is under way in any project."""
-    _require_basic_auth()
-    with _jobs().deployment.database.read() as session:
+    require_basic_auth()
+    with jobs_of_app().deployment.database.read() as session:
         running = session.scalar(select(Round.id).where(Round.state == RoundState.RUNNING).limit(1))
     return jsonify({"is_training": running is not None})
 
 
-def _jobs() -> Jobs:
-    jobs: Jobs = current_app.extensions["jobs"]
-    return jobs
+@routes.get("/metrics")
+def metrics() -> Response:
+    """What Prometheus scrapes. Label Studio does not ask for it."""
+    require_basic_auth()
+    text, content_type = exposition(jobs_of_app().deployment.database, request.headers.get("Accept", ""))
+    return Response(text, content_type=content_type)
+
+
+def _begin() -> None:
+    logs.begin_request()
+    g.began = time.monotonic()
+
+
+def _measure(response: Response) -> Response:
+    route = request.url_rule.rule if request.url_rule else "none"
+    REQUESTS.labels(route, f"{response.status_code // 100}xx").observe(time.monotonic() - g.began)
+    return response
+
+
+def _require_webhook_auth(body: WebhookRequest) -> None:
+    """Raises Refused for an event that comes neither with the project's secret nor with user and password."""
+    if body.action == events.START_TRAINING:
+        require_basic_auth()  # it comes over the backend's connection, without the webhook's secret
+    elif not has_basic_auth():
+        given = request.headers.get(events.SECRET_HEADER)
+        if not events.secret_matches(jobs_of_app().deployment.database, body.project.id, given):
+            raise Refused("The webhook lacks the secret of its project: run `active-learning connect`", 401)
 
 
 def _json() -> Mapping[str, Any]:
@@ -219,33 +248,15 @@ def _json() -> Mapping[str, Any]:
     return body
 
 
-def _require_basic_auth() -> None:
-    if _jobs().deployment.settings.basic_auth is not None and not _has_basic_auth():
-        raise Refused(
-            "Wrong user or password: in Label Studio, edit the model and enter BASIC_AUTH_USER and "
-            "BASIC_AUTH_PASS of the backend",
-            401,
-        )
-
-
-def _has_basic_auth() -> bool:
-    """Whether the request carries the configured user and password; compared in constant time."""
-    expected, given = _jobs().deployment.settings.basic_auth, request.authorization
-    if expected is None or given is None or given.type != "basic":
-        return False
-    user = hmac.compare_digest((given.username or "").encode(), expected[0].encode())
-    password = hmac.compare_digest((given.password or "").encode(), expected[1].encode())
-    return user and password
-
-
 def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"])) or "body"
     return f"Field {field}: {first['msg'].removeprefix('Value error, ')}"
 
 
-def _error(status: int, message: str) -> Response:
+def _error(error: Exception, status: int, message: str) -> Response:
     """An error whose sentence stands in the reason phrase, for Label Studio, and in the body, for others."""
+    ERRORS.labels(type(error).__name__).inc()
     response = jsonify({"error": message})
     ascii_message = message.replace("→", ">").replace("…", "...").encode("ascii", "replace").decode()
     phrase = " ".join(ascii_message.split())[:LONGEST_REASON]
@@ -259,4 +270,4 @@ def _unexpected(error: Exception) -> Response:
     """What we did not foresee: the log gets all of it, the caller a reference to it."""
     reference = secrets.token_hex(4)
     log.error("unexpected error %s in %s", reference, request.path, exc_info=error)
-    return _error(500, f"Unexpected error {reference}: the backend's log tells what happened")
+    return _error(error, 500, f"Unexpected error {reference}: the backend's log tells what happened")
