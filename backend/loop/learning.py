@@ -1,6 +1,6 @@
 """The steps fit and evaluate: the labeled set, and the learner of a round."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,9 +116,14 @@ class _Labeled(NamedTuple):
 
 
 def fit(
-    deployment: Deployment, current: Round, training: LabeledSet, control: Control, settings: LoopSettings
+    deployment: Deployment,
+    current: Round,
+    training: LabeledSet,
+    control: Control,
+    settings: LoopSettings,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Learner:
-    """Train the learner of a control.
+    """Train the learner of a control. on_progress: is told the share that is done, now and then.
 
     Raises BrokenExample where a labeled image cannot be read, MediaUnavailable where it cannot be had for now.
     """
@@ -133,7 +138,7 @@ def fit(
             raise BrokenExample(task_id, str(error)) from None
 
     examples = Examples(training.embeddings, load, training.targets, embed_as(deployment, current))
-    return fit_learner(control, examples, settings, seed=current.number)
+    return fit_learner(control, examples, settings, seed=current.number, on_progress=on_progress)
 
 
 def embed_as(deployment: Deployment, learned: Round) -> Embed:

@@ -1,5 +1,6 @@
 """What a round computes on its way; what an earlier worker left behind is read back when needed."""
 
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,8 @@ from backend.store.leases import HeldLease
 from backend.store.tables import Project, Round
 from strategies import strategy
 
+PROGRESS_SECONDS = 2.0
+
 
 class RoundRun:
     """One worker's run through a round."""
@@ -29,6 +32,7 @@ class RoundRun:
     def __init__(self, deployment: Deployment, round_id: int, held: HeldLease) -> None:
         self.deployment, self.round_id, self.held = deployment, round_id, held
         self.project_id = self.current.project_id
+        self._told = time.monotonic()  # when progress was last written
 
     @property
     def current(self) -> Round:
@@ -109,6 +113,12 @@ class RoundRun:
         with self.deployment.database.write() as session:
             row = session.get_one(Round, self.round_id)
             row.facts = {**row.facts, **facts}
+
+    def note_progress(self, share: float) -> None:
+        """Tell how much of a long step is done; written now and then only."""
+        if time.monotonic() - self._told >= PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            self.note_facts(progress=round(share, 3))
 
     def note_of_controls(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
         """Add to what is known about each control, by its name."""

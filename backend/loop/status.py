@@ -106,6 +106,8 @@ def _progress(deployment: Deployment, running: Round) -> str:
             .order_by(Round.number.desc())
             .limit(1)
         )
+    if running.step == "fit" and (share := running.facts.get("progress")):
+        return f"{share:.0%} of the training done"
     elapsed = (now() - running.started_at).total_seconds()
     if before is None:
         return f"{elapsed:.0f} s so far"

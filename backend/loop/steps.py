@@ -10,6 +10,7 @@ from typing import Any
 
 from backend.learners.tasks import why_untrainable
 from backend.loop import learning, publishing, selection, stopping
+from backend.loop.balance import labeled_classes, metadata_counts, queued_metadata
 from backend.loop.embedding import embed_for_round, note_broken, note_lost_embeddings
 from backend.loop.evaluation import measure
 from backend.loop.round_run import ControlRun, RoundRun
@@ -63,7 +64,9 @@ def _fit(run: RoundRun, one: ControlRun) -> dict[str, Any]:
         missing = why_untrainable(one.control, training.targets, one.settings.minimum_labels)
         if missing is None:
             try:
-                learner = learning.fit(run.deployment, run.current, training, one.control, one.settings)
+                learner = learning.fit(
+                    run.deployment, run.current, training, one.control, one.settings, run.note_progress
+                )
             except learning.BrokenExample as broken:
                 note_broken(run.deployment, run.project_id, broken.task_id, str(broken))
                 del one.labeled  # read again, without it
@@ -135,6 +138,16 @@ def select(run: RoundRun) -> None:
     share = run.settings.audit_share
     size = selection.write_queue(run.deployment, run.current, run.pool, run.ranking, share, run.queue_size)
     run.note_facts(queue=size, window=run.window, pool=run.pool.size)
+    run.note_of_controls(
+        {one.control.name: {"classes": labeled_classes(one.control, one.labeled)} for one in run.controls}
+    )
+    labeled = [groups for part in run.controls[0].labeled for groups in part.groups]
+    run.note_facts(
+        metadata={
+            "labeled": metadata_counts(labeled),
+            "queue": queued_metadata(run.deployment, run.current),
+        }
+    )
     log.info("select: a queue of %d tasks, of %d that are unlabeled", size, run.pool.size)
 
 
