@@ -1,4 +1,9 @@
 # One image for the server and the worker: `active-learning serve` and `active-learning worker`.
+FROM node:22-slim AS assets
+WORKDIR /assets
+COPY backend/dashboard/package.json backend/dashboard/package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund && npm run vendor
+
 FROM python:3.12-slim
 
 # Training leaves much memory with the allocator's arenas, one a thread, unless there are few of them.
@@ -8,6 +13,7 @@ WORKDIR /app
 RUN pip install --no-cache-dir uv
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY backend backend
+COPY --from=assets /assets/static/vendor backend/dashboard/static/vendor
 COPY strategies strategies
 # The lock file constrains; only what the package itself needs goes in.
 RUN uv pip install --system --no-cache --compile-bytecode --constraint requirements.lock .

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DASHBOARD := backend/dashboard
+ASSETS := $(DASHBOARD)/static/vendor/.installed
 PEERS_INSTALLED := $(VENV)/.installed-peers
 UV := $(BIN)/python -m uv
 # Where this is set, every start compiles torch's thousands of modules again, for many seconds.
@@ -11,11 +13,11 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test lint docs install lock label-studio-ml clean
 
 ## The whole loop on a real Label Studio. ANNOTATE=300 plays the annotator, too.
-demo: $(INSTALLED)
+demo: install
 	@exec $(BIN)/active-learning demo $(if $(ANNOTATE),--annotate $(ANNOTATE))
 
 ## Linters, types and all tests. TESTS=tests/strategies runs a part.
-test: lint $(PEERS_INSTALLED)
+test: lint $(PEERS_INSTALLED) $(ASSETS)
 	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(INSTALLED)
@@ -27,7 +29,7 @@ lint: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
 
-install: $(INSTALLED)
+install: $(INSTALLED) $(ASSETS)
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
@@ -40,6 +42,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
+# The scripts of the dashboard, which it serves itself: browsers load nothing from elsewhere.
+$(ASSETS): $(DASHBOARD)/package-lock.json $(INSTALLED)
+	@echo "Installing the scripts of the dashboard."
+	@export PATH="$(CURDIR)/$(BIN):$$PATH" && cd $(DASHBOARD) && \
+	  npm ci --ignore-scripts --no-audit --no-fund --silent && npm run --silent vendor && rm -rf node_modules
+	@touch $@
+
 $(PEERS_INSTALLED): requirements-peers.lock $(INSTALLED)
 	@echo "Installing the selection libraries that the tests compare with."
 	$(UV) pip install --quiet --python $(BIN)/python -r requirements-peers.lock
@@ -47,7 +56,7 @@ $(PEERS_INSTALLED): requirements-peers.lock $(INSTALLED)
 
 ## Pin what pyproject.toml asks for.
 lock: $(INSTALLED)
-	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group test --no-header --no-annotate \
+	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group test --group assets --no-header --no-annotate \
 	  --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --group peers --no-header --no-annotate \
 	  --no-emit-index-url --upgrade -c requirements.lock -o requirements-peers.lock

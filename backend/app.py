@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from flask import Flask
 
-from backend import protocol
+from backend import dashboard, protocol
 from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudioError
 from backend.loop.jobs import Jobs
@@ -23,4 +23,5 @@ def create_app(settings: Settings | None = None) -> Flask:
         _ = deployment.label_studio  # its library takes seconds to load, and /setup has but three
     app.extensions["jobs"] = Jobs(deployment)
     protocol.register(app)
+    dashboard.register(app)
     return app

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     label_studio_url: str = Field(
         "http://localhost:8080", description="Label Studio, as this backend reaches it"
     )
+    label_studio_public_url: str = Field(
+        "", description="Label Studio, as browsers reach it; empty: as this backend does"
+    )
     label_studio_api_key: SecretStr = Field(
         SecretStr(""), description="Personal access token of a Label Studio user who may edit the projects"
     )
@@ -44,12 +47,17 @@ class Settings(BaseSettings):
     host: str = Field("0.0.0.0", description="Address that the server listens on")  # noqa: S104
     port: int = Field(9090, description="Port that the server listens on")
 
-    @field_validator("label_studio_url", "backend_url")
+    @field_validator("label_studio_url", "backend_url", "label_studio_public_url")
     @classmethod
     def _without_trailing_slash(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
+        if url and not url.startswith(("http://", "https://")):
             raise ValueError(f"must start with http:// or https://, not {url!r}")
         return url.rstrip("/")
+
+    @property
+    def label_studio_for_browsers(self) -> str:
+        """Address of Label Studio for links on pages."""
+        return self.label_studio_public_url or self.label_studio_url
 
     @property
     def basic_auth(self) -> tuple[str, str] | None:
