@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 CONTENTS = {
     "Start": ["first-loop", "overview", "dashboard", "tasks", "troubleshooting"],
     "Choose": ["choosing-a-strategy", "simulator", "mission-figures", "comparison"],
-    "Run": ["how-it-works", "deployment"],
+    "Run": ["how-it-works", "deployment", "metrics"],
     "Extend": ["your-own", "strategies-api", "contributing"],
 }
 
