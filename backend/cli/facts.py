@@ -103,7 +103,11 @@ def _round(one: Round) -> dict[str, Any]:
 def _measured(one: Round) -> dict[str, Any]:
     """By control: metric, score and its 95 % interval, on how many tasks; null where none measures it."""
     controls: Mapping[str, Any] = one.facts.get("controls", {})
-    return {name: of_control.get("measured") for name, of_control in controls.items()}
+    return {name: _score(of_control.get("measured")) for name, of_control in controls.items()}
+
+
+def _score(measured: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {key: measured[key] for key in ("metric", "score", "interval", "total")} if measured else None
 
 
 def _moment(at: datetime | None) -> str | None:

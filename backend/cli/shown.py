@@ -41,8 +41,8 @@ def shown_entry(facts: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _prediction(prediction: Mapping[str, Any] | None) -> str:
+    """The classes or names in it, with how often each is there, and how sure the learner is."""
     if not prediction:
         return NOTHING
-    return "\n".join(
-        f"{name}: {answer}" if len(prediction) > 1 else str(answer) for name, answer in prediction.items()
-    )
+    labels = [name if count == 1 else f"{name} × {count}" for name, count in prediction["labels"].items()]
+    return f"{', '.join(labels) or 'nothing'} ({prediction['confidence']:.0%})"

@@ -4,7 +4,9 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from backend.cli.terminal import JsonOption, console, print_json, print_table
+from rich.text import Text
+
+from backend.cli.terminal import JsonOption, print_json, print_table
 
 if TYPE_CHECKING:
     from strategies.catalogue import Parameter
@@ -18,16 +20,14 @@ def strategies(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"strategies": [asdict(entry) for entry in entries]})
         return
-    for family in dict.fromkeys(entry.family for entry in entries):
-        console.print(f"\n[bold]{family}[/bold]", highlight=False)
-        members = [entry for entry in entries if entry.family == family]
-        print_table(
-            ("Name", "Meaning, and parameters"),
-            [
-                (entry.name, "\n".join([entry.meaning, *map(_parameter, entry.parameters)]))
-                for entry in members
-            ],
-        )
+    rows: list[tuple[str | Text, str]] = []
+    family = ""
+    for entry in entries:
+        if entry.family != family:
+            family = entry.family
+            rows += [("", ""), (Text(family, style="bold"), "")]
+        rows.append((entry.name, "\n".join([entry.meaning, *map(_parameter, entry.parameters)])))
+    print_table(("Name", "Meaning, and parameters"), rows)
 
 
 def _parameter(parameter: "Parameter") -> str:

@@ -51,9 +51,11 @@ def broken(found: str, remedy: str) -> Finding:
 
 
 def told(error: Exception, verdict: Verdict = Verdict.BROKEN) -> Finding:
-    """An error of ours: its first sentence says what happened, the others what to do."""
-    happened, stop, remedy = str(error).partition(". ")
-    return Finding(verdict, happened + stop.strip(), remedy)
+    """An error of ours: "what happened. What to do.", or "what happened: what to do"."""
+    happened, _, remedy = str(error).partition(". ")
+    if not remedy:
+        happened, _, remedy = happened.partition(": ")
+    return Finding(verdict, f"{happened.rstrip('.')}.", remedy[:1].upper() + remedy[1:])
 
 
 def carry_out(check: Check, secrets: Collection[str], seconds: float = CHECK_SECONDS) -> Finding:
