@@ -17,7 +17,7 @@ from backend.demo.label_studio import free_port
 from backend.loop.publishing import remaining
 from backend.loop.steps import STEPS
 from tests.conftest import DigitsProject
-from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
+from tests.end_to_end.running_loop import PATIENCE, RunningLoop, digits_config, wait_for
 
 DASHBOARD = Path(__file__).parents[2] / "grafana" / "active-learning.json"
 FAST = {"labels_per_round": 8, "minimum_labels": 5, "debounce_seconds": 0, "window": 12, "audit_share": 0.25}
@@ -146,8 +146,8 @@ def test_the_processes_of_a_server_add_up_what_they_count(server: BackendProcess
 
     def ask(_: object = None) -> bool:
         try:
-            return httpx.get(f"{server.url}/health", timeout=30, trust_env=False).is_success
-        except httpx.TransportError:
+            return httpx.get(f"{server.url}/health", timeout=PATIENCE, trust_env=False).is_success
+        except httpx.ConnectError:  # it does not listen yet
             return False
 
     def counting() -> dict[int, Path]:  # processes that have counted a request
@@ -156,6 +156,7 @@ def test_the_processes_of_a_server_add_up_what_they_count(server: BackendProcess
 
     def both_asked() -> bool:
         nonlocal asked
+        assert server.running("serve"), server.log_tail("serve")
         with ThreadPoolExecutor(8) as pool:
             asked += sum(pool.map(ask, range(16)))
         return len(counting()) >= 2
