@@ -8,6 +8,7 @@ from flask import Flask
 
 import backend.dashboard.actions
 import backend.dashboard.errors
+import backend.dashboard.map
 import backend.dashboard.pages
 import backend.dashboard.thumbnails  # noqa: F401  (their routes)
 from backend.dashboard.blueprint import dashboard
@@ -15,4 +16,5 @@ from backend.dashboard.blueprint import dashboard
 
 def register(app: Flask) -> None:
     """Add the pages."""
+    app.jinja_env.autoescape = True  # Flask decides by the name, and ours end otherwise than it expects
     app.register_blueprint(dashboard)
