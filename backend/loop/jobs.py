@@ -29,11 +29,12 @@ from backend.loop.steps import STEPS
 from backend.loop.triggers import due, when_due
 from backend.settings import InvalidSettings, LoopSettings
 from backend.store.embeddings import DamagedEmbeddings
-from backend.store.leases import HeldLease, LeaseLost, lease
+from backend.store.leases import HeldLease, LeaseLost, lease, presence
 from backend.store.tables import Event, Project, ProjectState, RoundState, now
 
 log = logging.getLogger(__name__)
 
+WORKER_ROLE = "worker"
 WORKERS = 4  # threads: rounds and topping up go on while a pool is being embedded
 TRY_AGAIN_SECONDS = 5.0
 
@@ -106,7 +107,8 @@ class Jobs:
         consumer = self.huey.create_consumer(
             workers=WORKERS, worker_type="thread", initial_delay=0.05, max_delay=0.5, check_worker_health=True
         )
-        consumer.run()
+        with presence(self.deployment.database, WORKER_ROLE):
+            consumer.run()
 
     def _run_advance(self, project_id: int) -> None:
         try:
