@@ -220,7 +220,7 @@ def test_a_labeling_config_that_cannot_be_learned(
         return doctor()["labeling config"]
 
     text = '<View><Image name="image" value="$image"/><TextArea name="t" toName="image"/></View>'
-    assert_broken(change(text), "TextArea", "choices")
+    assert_broken(change(text), "only where it names people", "model_task")
     assert_broken(change(digits_config(strategy="telepathy")), "no strategy 'telepathy'", "Settings")
     assert change(digits_config()).verdict == "fine"
 
