@@ -91,14 +91,16 @@ def _tasks(session: Session) -> Iterator[Metric]:
 def _queues(session: Session) -> Iterator[Metric]:
     waiting = _gauge("queue_waiting_tasks", "Published tasks of the queue that wait for an annotator")
     reserve = _gauge("queue_reserve_tasks", "Unlabeled tasks of the queue that are not published yet")
+    unlabeled = (Task.project_id == Project.id) & (Task.id == QueueEntry.task_id) & UNLABELED
     for project_id, published, unpublished in session.execute(
         select(
             Project.id,
             _count(QueueEntry.published & (Task.skips == 0)),
-            _count(~QueueEntry.published),
+            _count(~QueueEntry.published & Task.id.is_not(None)),
         )
-        .join(QueueEntry, QueueEntry.round_id == Project.published_round)
-        .join(Task, (Task.project_id == Project.id) & (Task.id == QueueEntry.task_id) & UNLABELED)
+        .outerjoin(QueueEntry, QueueEntry.round_id == Project.published_round)
+        .outerjoin(Task, unlabeled)  # outer: a queue that is used up counts 0
+        .where(Project.published_round.is_not(None))
         .group_by(Project.id)
     ):
         waiting.add_metric([str(project_id)], published)

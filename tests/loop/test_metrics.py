@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from backend.deployment import Deployment
 from backend.loop.metrics import LoopCollector
@@ -156,6 +156,14 @@ def test_a_scrape_tells_what_the_store_holds(deployment: Deployment, database: D
     for (_, bound, project), count in buckets.items():
         assert project == "3"
         assert count == sum(seconds <= float(bound) for seconds in whole), bound
+
+
+def test_a_queue_that_is_used_up_counts_none(database: Database) -> None:
+    fill(database)
+    with database.write() as session:
+        session.execute(update(Task).values(labeled=True))
+    found = scraped(database)
+    assert found["queue_waiting_tasks", "3"] == found["queue_reserve_tasks", "3"] == 0
 
 
 def test_a_store_without_projects_has_no_sample_but_the_workers(database: Database) -> None:
