@@ -33,8 +33,9 @@ def demo(
 
 
 def serve() -> NoReturn:
-    """Serve Label Studio's calls, with gunicorn."""
+    """Serve Label Studio's calls and the dashboard, with gunicorn."""
     from backend.loop.jobs import Jobs
+    from backend.metrics import shared_counters
 
     with deployed() as deployment:  # prepared once, before several processes would
         Jobs(deployment).reconcile_soon()
@@ -48,6 +49,9 @@ def serve() -> NoReturn:
         "8",
         "--no-control-socket",
     ]
+    os.environ.update(shared_counters(settings))
+    if settings.log_format == "json":
+        arguments += ["--logger-class", "backend.gunicorn_log.JsonLogger"]
     os.execvp("gunicorn", ["gunicorn", *arguments, "--timeout", "300", "backend.app:create_app()"])
 
 
