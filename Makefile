@@ -27,7 +27,7 @@ lint: $(INSTALLED)
 
 ## The documentation as a site: docs/_build/index.html. A broken link or anchor is an error.
 docs: $(INSTALLED)
-	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
+	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs docs/_build
 
 install: $(INSTALLED) $(ASSETS)
 

@@ -13,7 +13,13 @@ ROOT = Path(__file__).parents[1]
 
 # Heading in the sidebar → its pages, in reading order.
 CONTENTS = {
-    "Start": ["first-loop", "overview", "dashboard", "tasks", "troubleshooting"],
+    "Start": [
+        "first-loop",
+        "Overview, with all settings <overview>",
+        "dashboard",
+        "tasks",
+        "troubleshooting",
+    ],
     "Choose": ["choosing-a-strategy", "simulator", "mission-figures", "comparison"],
     "Run": ["how-it-works", "deployment", "metrics"],
     "Extend": ["your-own", "strategies-api", "contributing"],
@@ -29,11 +35,14 @@ nitpick_ignore_regex = [("py:.*", r"(?!strategies\.|backend\.).*")]
 
 myst_heading_anchors = 4
 default_role = "code"
+highlight_language = "text"  # of blocks that name none
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings give shapes
 maximum_signature_line_length = 100
 
 html_theme = "furo"
+html_css_files = ["site.css"]
+html_static_path = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False

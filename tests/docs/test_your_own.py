@@ -1,6 +1,7 @@
 """The strategy and the learner that docs/your-own.md shows, run as they stand there."""
 
 import importlib
+import inspect
 import re
 import sys
 import tomllib
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from backend.learners import committee
 from backend.learners.committee import Committee
 from strategies import InvalidSpec, MissingNeed, Pool, Strategy, strategy, strategy_names
 
@@ -78,3 +80,11 @@ def test_the_learner_learns_and_survives_saving(tmp_path: Path, monkeypatch: pyt
     assert np.array_equal(kind.load(tmp_path).probabilities(images[:5]), learner.probabilities(images[:5]))
     with pytest.raises(ValueError, match="one class an image"):
         kind.fit(images[:20], targets[:20], classes, multi_label=True, members=4, seed=0)
+
+
+def test_the_learner_is_named_where_the_page_says() -> None:
+    source = Path(committee.__file__).read_text()
+    edited, _ = block("python", "# in fit_committee").split("\n", 1)
+    assert edited.replace(', "means"', "") in source
+    assert inspect.signature(committee.fit_committee).parameters.keys() >= {"learner", "members", "seed"}
+    assert inspect.getsource(committee.load_committee).rstrip().count("\n    return ") == 1
