@@ -20,10 +20,9 @@ def doctor(project: OnlyProjectOption = None, as_json: JsonOption = False) -> No
 
     Exit code 1 where something is broken; warnings are no failure.
     """
-    if not as_json:
-        console.print("Loading what the checks need takes some seconds.", style="dim")
-    from backend.doctor.check import carry_out
-    from backend.doctor.examination import Examination
+    with console.status("loading"):
+        from backend.doctor.check import carry_out
+        from backend.doctor.examination import Examination
 
     examination = Examination(project)
     done: list[tuple[Check, Finding]] = []

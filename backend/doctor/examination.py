@@ -58,5 +58,8 @@ class Examination:
 
     def _no_project(self) -> Finding:
         if self.only is None:
-            return warning("None is.", "Run `active-learning connect --project NUMBER`.")
-        return broken(f"Project {self.only} is not.", f"Run `active-learning connect --project {self.only}`.")
+            return warning("No project is connected yet.", "Run `active-learning connect --project NUMBER`.")
+        return broken(
+            f"Project {self.only} is not connected here.",
+            f"Run `active-learning connect --project {self.only}`.",
+        )

@@ -107,7 +107,7 @@ class ProcessChecks:
         """Whether one runs, anywhere: it renews a lease in the database."""
         remedy = "Start `active-learning worker`. Labels are kept meanwhile, and learned from when it runs."
         if not self.has_state:
-            return broken("Without its database, no worker can run.", "Mend the database first.")
+            return broken("Without the database, none can run, nor be seen.", f"See the database. {remedy}")
         count = present(self.deployment.database, WORKER_ROLE)
         if not count:
             return broken("No worker runs, so no round does.", remedy)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -83,9 +84,8 @@ def loop_settings() -> Finding:
     try:
         LoopSettings.resolve({}, {})
     except InvalidSettings as error:
-        return broken(
-            f"In the environment, {error}", f"Correct the variable {ENVIRONMENT_PREFIX}…, then restart."
-        )
+        wrong = re.sub(r"^setting '(\w+)'", lambda name: ENVIRONMENT_PREFIX + name[1].upper(), str(error))
+        return broken(f"{wrong.rstrip('.')}.", "Correct that variable where server and worker are started.")
     for name in sorted(set(given) - known):
         near = get_close_matches(name, known, n=1)
         return warning(

@@ -10,8 +10,8 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from backend.demo.label_studio import free_port
 from backend.deployment import Deployment
@@ -31,8 +31,8 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
     """Carry out one check by its name, with these environment variables."""
     monkeypatch.chdir(tmp_path)
     # As HF_HUB_OFFLINE and HF_HOME do, which the hub's client reads when it is imported.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
     def look(name: str, **environment: str) -> Finding:
         for variable, value in environment.items():
@@ -56,12 +56,17 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
             "Correct it",
         ),
         ("settings", {"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be DEBUG", "Correct it"),
-        ("loop settings", {"ACTIVE_LEARNING_WINDOW": "many"}, "'window'", "ACTIVE_LEARNING_"),
+        (
+            "loop settings",
+            {"ACTIVE_LEARNING_WINDOW": "many"},
+            "ACTIVE_LEARNING_WINDOW: ",
+            "Correct that variable",
+        ),
         (
             "loop settings",
             {"ACTIVE_LEARNING_STRATEGY": "telepathy"},
-            "no strategy 'telepathy'",
-            "ACTIVE_LEARNING_",
+            "ACTIVE_LEARNING_STRATEGY: There is no strategy 'telepathy'",
+            "Correct that variable",
         ),
         ("pretrained weights", {"ACTIVE_LEARNING_EMBEDDING": "resnet18"}, "cannot be downloaded", "HF_HOME"),
         (
@@ -73,7 +78,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
         ("data folder", {"MODEL_DIR": "/proc/nowhere"}, "/proc/nowhere, cannot be written to", "MODEL_DIR"),
         ("database", {"DATABASE_URL": "nonsense"}, "cannot be used", "DATABASE_URL"),
         ("queue of jobs", {"REDIS_URL": "ftp://somewhere"}, "Redis cannot be used", "REDIS_URL"),
-        ("worker", {}, "no worker can run", "database first"),
+        ("worker", {}, "Without the database", "active-learning worker"),
     ],
 )
 def test_what_is_broken_is_found_with_its_remedy(
