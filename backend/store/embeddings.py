@@ -3,7 +3,8 @@
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FILTERED = 5_000  # with more tasks than these, all are read and the others dropped
+BLOCK = 20_000  # rows that `blocks` gives at a time
 COMPACT_AFTER_FRAGMENTS = 64  # many small appends make reading slow
 
 
@@ -44,13 +46,17 @@ class EmbeddingStore:
         self._writing = threading.Lock()
 
     def append(
-        self, project_id: int, embedder: str, task_ids: Sequence[int], vectors: NDArray[np.float32]
+        self,
+        project_id: int,
+        embedder: str,
+        task_ids: Sequence[int] | NDArray[np.int64],
+        vectors: NDArray[np.float32],
     ) -> None:
         """Add the embeddings (n, d) of n tasks."""
         flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
         table = pa.table(
             {
-                "task_id": pa.array(list(task_ids), pa.int64()),
+                "task_id": pa.array(np.asarray(task_ids, np.int64)),
                 "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
             }
         )
@@ -88,8 +94,7 @@ class EmbeddingStore:
         columns = ["task_id", "vector"]
         table = _reading(path, lambda: lance.dataset(path).to_table(columns=columns, filter=chosen))
         ids = table["task_id"].to_numpy()
-        dimension = table.schema.field("vector").type.list_size
-        vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
+        vectors = _vectors(table)
         # The last row of a task counts: look at them in reverse, where np.unique keeps the first.
         ids, last = np.unique(ids[::-1], return_index=True)
         rows = len(vectors) - 1 - last
@@ -98,6 +103,23 @@ class EmbeddingStore:
             wanted = wanted[np.isin(wanted, ids)]
             rows, ids = rows[np.searchsorted(ids, wanted)], wanted
         return ids, vectors[rows]
+
+    def rows(self, project_id: int, embedder: str) -> int:
+        """How many rows are stored, an image that was embedded twice counted twice."""
+        path = self._path(project_id, embedder)
+        return _reading(path, lambda: lance.dataset(path).count_rows()) if _written(path) else 0
+
+    def blocks(
+        self, project_id: int, embedder: str, start: int = 0
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """All rows from `start` on in the order in which they were appended, in blocks: ids (n,), embeddings (n, d)."""
+        path = self._path(project_id, embedder)
+        if not _written(path):
+            return
+        dataset = _reading(path, lambda: lance.dataset(path))
+        for first in range(start, dataset.count_rows(), BLOCK):
+            table = _reading(path, partial(dataset.to_table, limit=BLOCK, offset=first))
+            yield table["task_id"].to_numpy(), _vectors(table)
 
     def versions_of(self, project_id: int) -> list[str]:
         """Names of the embedders that have embeddings of this project."""
@@ -110,6 +132,10 @@ class EmbeddingStore:
         shutil.rmtree(aside, ignore_errors=True)
         path.replace(aside)
         log.warning("%s was damaged and is now %s; delete it when you do not need it", path, aside)
+
+    def delete(self, project_id: int, embedder: str) -> None:
+        """Forget the embeddings of one embedder."""
+        shutil.rmtree(self._path(project_id, embedder), ignore_errors=True)
 
     def delete_project(self, project_id: int) -> None:
         """Forget the embeddings of a project."""
@@ -125,6 +151,14 @@ class EmbeddingStore:
 def _written(path: Path) -> bool:
     """Whether anything was ever appended; a first append that was cut short leaves a folder."""
     return any((path / "_versions").glob("*.manifest"))
+
+
+def _vectors(table: pa.Table) -> NDArray[np.float32]:
+    dimension = table.schema.field("vector").type.list_size
+    vectors: NDArray[np.float32] = (
+        table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
+    )
+    return vectors
 
 
 def _reading(path: Path, read: Callable[[], T]) -> T:

@@ -1,0 +1,246 @@
+// The page of the embedding map: what is shown of the points, what is known of one, what is chosen.
+import createScatterplot from "regl-scatterplot";
+import { readPoints } from "./map_points.js";
+import { palettes } from "./map_colours.js";
+import { steer } from "./map_steering.js";
+
+const root = document.querySelector("#map");
+const canvas = root.querySelector("canvas");
+const card = root.querySelector(".map-card");
+const pinned = root.querySelector(".map-pinned");
+const chosenPanel = document.querySelector("#chosen");
+const message = root.querySelector(".map-message");
+const colourBy = document.querySelector("#colour-by");
+const boxes = [...document.querySelectorAll("[data-kind]")];
+const lassoButton = document.querySelector("#lasso");
+
+const REFRESH_MS = 30_000;
+const HOVER_MS = 120; // before a thumbnail is asked for
+const THUMBNAILS = 50;
+
+let points = null; // see map_points.js
+let shown = new Uint32Array(); // positions in `points` of what is drawn
+let etag = null;
+let plot = null;
+let lassoing = false;
+
+const task = (drawn) => points.ids[shown[drawn]];
+
+function start() {
+  plot = createScatterplot({
+    canvas,
+    width: "auto",
+    height: "auto",
+    colorBy: "valueA",
+    opacityBy: "valueA",
+    sizeBy: "valueA",
+    spatialIndexUseWorker: false, // one made of a text, which this page's security policy forbids
+    lassoMinDelay: 4,
+  });
+  plot.subscribe("pointover", (drawn) => hover(drawn));
+  plot.subscribe("pointout", unhover);
+  plot.subscribe("lassoStart", () => (lassoing = true));
+  plot.subscribe("select", ({ points: drawn }) => choose(drawn));
+  plot.subscribe("deselect", () => choose([]));
+  plot.subscribe("view", unhover);
+  steer(plot, canvas, root, restyle);
+}
+
+async function load() {
+  const response = await fetch(root.dataset.points, { cache: "no-cache" });
+  if (!response.ok) {
+    tell(`The map could not be loaded (${response.status}). No label is lost; the page tries again by itself.`);
+    return;
+  }
+  if (response.headers.get("ETag") === etag) {
+    await response.body?.cancel();
+    return;
+  }
+  points = readPoints(await response.arrayBuffer());
+  etag = response.headers.get("ETag");
+  for (const box of boxes) {
+    const kind = points.kinds.indexOf(box.dataset.kind);
+    document.querySelector(`[data-count="${box.dataset.kind}"]`).textContent = points.counts[kind].toLocaleString();
+  }
+  tell(points.ids.length ? "" : "No image has a place on the map yet.");
+  await draw();
+}
+
+// Draw what the boxes and the choice of colours ask for.
+async function draw({ sameplaces = false } = {}) {
+  if (!points) return;
+  const visible = boxes.map((box) => box.checked);
+  if (!sameplaces) {
+    const ranges = [];
+    let first = 0;
+    points.counts.forEach((count, kind) => {
+      if (visible[kind]) ranges.push([first, first + count]);
+      first += count;
+    });
+    shown = new Uint32Array(ranges.reduce((sum, [from, to]) => sum + to - from, 0));
+    let at = 0;
+    for (const [from, to] of ranges) for (let i = from; i < to; i++) shown[at++] = i;
+  }
+  const palette = palettes(root, points)[colourBy.value];
+  const pick = (column, type) => {
+    const picked = new type(shown.length);
+    for (let i = 0; i < shown.length; i++) picked[i] = column[shown[i]];
+    return picked;
+  };
+  const values = palette.values(pick(palette.column, Uint8Array));
+  const style = getComputedStyle(root);
+  plot.set({
+    backgroundColor: style.getPropertyValue("--map-ground").trim(),
+    pointColor: palette.colours,
+    pointColorActive: style.getPropertyValue("--map-active").trim(),
+    pointColorHover: style.getPropertyValue("--map-active").trim(),
+    lassoColor: style.getPropertyValue("--map-active").trim(),
+  });
+  restyle();
+  showKey(palette);
+  await plot.draw(
+    { x: pick(points.x, Float32Array), y: pick(points.y, Float32Array), valueA: values },
+    { zDataType: "categorical", ...(sameplaces ? { spatialIndex: plot.get("spatialIndex") } : {}) },
+  );
+  canvas.dataset.drawn = shown.length;
+}
+
+// Many points are small and faint, so that dense places can be told from sparse ones; closer up they grow.
+function restyle() {
+  if (!points) return;
+  const palette = palettes(root, points)[colourBy.value];
+  const count = shown.length;
+  const zoom = 1 / plot.get("cameraDistance");
+  const size = count < 2_000 ? 7 : count < 20_000 ? 5 : count < 200_000 ? 3 : 2;
+  const faint = count < 2_000 ? 0.8 : count < 20_000 ? 0.6 : count < 200_000 ? 0.35 : 0.2;
+  const opacity = Math.min(0.9, faint * Math.max(1, zoom));
+  plot.set({
+    pointSize: palette.rare.map((rare) => size * (rare ? 1.4 : 1)),
+    opacity: palette.rare.map((rare) => (rare ? 0.95 : opacity)),
+  });
+}
+
+function showKey(palette) {
+  const key = document.querySelector("#colour-key");
+  key.hidden = colourBy.value === "kind";
+  key.replaceChildren(
+    ...palette.names.map((name, i) => {
+      const item = document.createElement("li");
+      const swatch = document.createElement("span");
+      swatch.className = "key";
+      swatch.style.background = palette.colours[i];
+      item.append(swatch, name);
+      return item;
+    }),
+  );
+  boxes.forEach((box, i) => {
+    box.closest("tr").querySelector(".key").style.background = palettes(root, points).kind.colours[i];
+  });
+}
+
+function tell(text) {
+  message.textContent = text;
+  message.hidden = !text;
+}
+
+// Of the point under the pointer: its card, asked for once the pointer has stayed, and dropped when it has moved on.
+let hovering = null;
+function hover(drawn) {
+  unhover();
+  hovering = new AbortController();
+  const { signal } = hovering;
+  setTimeout(async () => {
+    if (signal.aborted) return;
+    const html = await fetchCard(task(drawn), signal);
+    if (html === null || signal.aborted) return;
+    card.innerHTML = html;
+    card.hidden = false;
+    const [x, y] = plot.getScreenPosition(drawn);
+    const box = canvas.getBoundingClientRect();
+    const frame = card.offsetParent.getBoundingClientRect();
+    const left = x + 16 + card.offsetWidth > box.width ? Math.max(0, x - 16 - card.offsetWidth) : x + 16;
+    card.style.left = `${left + box.left - frame.left}px`;
+    card.style.top = `${Math.max(0, Math.min(y, box.height - card.offsetHeight)) + box.top - frame.top}px`;
+  }, HOVER_MS);
+}
+
+function unhover() {
+  hovering?.abort();
+  card.hidden = true;
+}
+
+async function fetchCard(id, signal) {
+  try {
+    const response = await fetch(root.dataset.card.replace("/0/", `/${id}/`), { signal, headers: { "HX-Request": "true" } });
+    return await response.text();
+  } catch {
+    return null; // the pointer has moved on, or the server is away
+  }
+}
+
+async function choose(drawn) {
+  const byLasso = lassoing;
+  lassoing = false;
+  setLasso(false);
+  unhover();
+  if (drawn.length === 1 && !byLasso) {
+    const html = await fetchCard(task(drawn[0]));
+    if (html === null) return;
+    pinned.querySelector("div").innerHTML = html;
+    pinned.hidden = false;
+    return;
+  }
+  pinned.hidden = true;
+  list(Array.from(drawn, task).sort((a, b) => a - b));
+}
+
+function list(ids) {
+  chosenPanel.hidden = !ids.length;
+  if (!ids.length) return;
+  const most = Number(chosenPanel.dataset.most);
+  chosenPanel.querySelector("h2").textContent = `${ids.length.toLocaleString()} ${ids.length === 1 ? "task" : "tasks"} chosen`;
+  const open = chosenPanel.querySelector("a");
+  open.href = `${root.dataset.open}?tasks=${ids.slice(0, most).join(",")}`;
+  open.textContent = ids.length > most ? `Open the first ${most} in Label Studio` : "Open in Label Studio";
+  chosenPanel.querySelector("textarea").value = ids.join(",");
+  chosenPanel.querySelector(".more").hidden = ids.length <= THUMBNAILS;
+  chosenPanel.querySelector("ol").replaceChildren(
+    ...ids.slice(0, THUMBNAILS).map((id) => {
+      const item = document.createElement("li");
+      const link = document.createElement("a");
+      link.href = root.dataset.task + id;
+      const image = document.createElement("img");
+      image.loading = "lazy";
+      image.alt = `Task ${id}`;
+      image.src = root.dataset.thumbnail.replace("/0/", `/${id}/`);
+      link.append(image);
+      item.append(link);
+      return item;
+    }),
+  );
+}
+
+function setLasso(on) {
+  plot.set({ mouseMode: on ? "lasso" : "panZoom" });
+  lassoButton.setAttribute("aria-pressed", on);
+}
+
+if (root.dataset.points) {
+  start();
+  lassoButton.addEventListener("click", () => setLasso(lassoButton.getAttribute("aria-pressed") !== "true"));
+  document.querySelector("#in-view").addEventListener("click", () => {
+    lassoing = true; // a list, of a single one as well
+    plot.select(plot.get("pointsInView"));
+  });
+  pinned.querySelector("button").addEventListener("click", () => plot.deselect());
+  chosenPanel.querySelector("button.copy").addEventListener("click", async () => {
+    const ids = chosenPanel.querySelector("textarea");
+    ids.select();
+    await navigator.clipboard?.writeText(ids.value);
+  });
+  boxes.forEach((box) => box.addEventListener("change", () => draw()));
+  colourBy.addEventListener("change", () => draw({ sameplaces: true }));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw({ sameplaces: true }));
+  await load();
+  setInterval(() => document.visibilityState === "visible" && load(), REFRESH_MS);
+}
