@@ -13,6 +13,7 @@ from backend.loop import learning, publishing, selection, stopping
 from backend.loop.balance import labeled_classes, metadata_counts, queued_metadata
 from backend.loop.embedding import embed_for_round, note_broken, note_lost_embeddings
 from backend.loop.evaluation import measure
+from backend.loop.opinions import keep_opinions
 from backend.loop.round_run import ControlRun, RoundRun
 from backend.loop.rounds import rounds_of, served_round
 from backend.loop.sync import sync
@@ -121,13 +122,18 @@ def score(run: RoundRun) -> None:
     """Compute what the strategies need and rank the pool; kept in memory for the next step."""
     ranking, noted = run.ranking, {}
     for one in run.controls:
-        looked_at = len(one.pool[0])
+        task_ids, answers = one.pool
+        looked_at = len(task_ids)
         chosen = one.settings.strategy if one.learner else one.settings.cold_start_strategy
         log.info("score %s: looked at %d images, ranked by %s", one.control.name, looked_at, chosen)
+        if one.learner and answers is not None:
+            keep_opinions(run.deployment, run.current, one.control, one.learner, task_ids, answers)
         noted[one.control.name] = {
             "strategy": chosen,
             "looked_at": looked_at,
-            **stopping.compare_on_pool(run.deployment, run.current, one.control, one.learner, *one.pool),
+            **stopping.compare_on_pool(
+                run.deployment, run.current, one.control, one.learner, task_ids, answers
+            ),
         }
     run.note_of_controls(noted)
     run.note_facts(candidates=len(run.pool.candidates), ranked=len(ranking))
