@@ -13,6 +13,7 @@ from backend.loop.actions import NotPossible, change_settings, roll_back, set_pa
 from backend.loop.events import START_TRAINING
 from backend.settings import LoopSettings
 from backend.store.tables import Project, ProjectState
+from strategies.catalogue import catalogue
 
 
 @dashboard.post("/projects/<int:project_id>/start")
@@ -57,7 +58,7 @@ def save_settings(project_id: int) -> str:
     change_settings(deployment(), project, changed)
     jobs_of_app().nudge(project_id)
     shown = fields(find_project(project_id))
-    return page("settings.html.jinja", project, fields=shown, saved=sorted(changed))
+    return page("settings.html.jinja", project, fields=shown, strategies=catalogue(), saved=sorted(changed))
 
 
 @dashboard.post("/projects/<int:project_id>/preview")

@@ -18,6 +18,7 @@ from backend.loop.rounds import latest_round, served_round
 from backend.loop.status import activity, deviations, learned, why_idle
 from backend.settings import LoopSettings
 from backend.store.tables import Project, RoundState
+from strategies.catalogue import catalogue
 
 
 @dashboard.get("/")
@@ -124,7 +125,7 @@ def round_log(project_id: int, number: int) -> str:
 def settings(project_id: int) -> str:
     """The loop's settings, where each comes from, and what another choice would make of the queue."""
     project = find_project(project_id)
-    return page("settings.html.jinja", project, fields=fields(project), preview=None)
+    return page("settings.html.jinja", project, fields=fields(project), strategies=catalogue())
 
 
 @dashboard.get("/projects/<int:project_id>/preview")

@@ -1,6 +1,6 @@
 """Tasks that a person should look at: likely label errors, disagreements, images that cannot be read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, func, select
@@ -11,14 +11,11 @@ from backend.store.tables import Round, Task
 MOST = 100  # tasks that a list shows
 
 
-def label_errors(served: Round | None) -> list[dict[str, Any]]:
-    """Labels that the committee firmly contradicts, the firmest first; see loop/label_errors."""
+def label_errors(served: Round | None) -> tuple[list[Mapping[str, Any]], int]:
+    """Labels that the committee firmly contradicts, and how many labels were looked at; see loop/label_errors."""
     controls = served.facts.get("controls", {}) if served else {}
-    return [
-        {"control": name, **error}
-        for name, facts in controls.items()
-        for error in facts.get("label_errors") or []
-    ]
+    found = [facts["label_errors"] for facts in controls.values() if facts.get("label_errors")]
+    return [error for one in found for error in one["errors"]], sum(one["judged"] for one in found)
 
 
 def disagreements(served: Round | None) -> list[int]:

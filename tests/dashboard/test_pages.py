@@ -18,7 +18,7 @@ def test_the_list_tells_each_project_s_state_labels_and_score(loop: StoredLoop) 
     shown = loop.text("/")
     assert "Cats &amp; &lt;dogs&gt;" in shown  # never as markup
     assert "The next round starts after 10 more labels" in shown
-    assert "90.0 %" in shown
+    assert "90.0%" in shown
     assert ">20<" in shown
 
 
@@ -42,7 +42,7 @@ def test_a_project_that_is_not_connected_is_told_how_to_be(loop: StoredLoop, pat
 
 def test_the_overview_shows_curve_balance_and_what_was_learned(loop: StoredLoop) -> None:
     shown = loop.text("/projects/3")
-    assert "<strong>90.0 %</strong> (70.0 to 90.0 %) after 20 labels" in shown
+    assert "<strong>90.0%</strong> (70.0 to 90.0%) after 20 labels" in shown
     assert "The model was trained on 16 labels" in shown
     assert '<th scope="row">dog</th><td class="number">4</td><td class="number">30</td>' in shown
     assert '<th scope="row">sunny</th><td class="number">14</td><td class="number">26</td>' in shown

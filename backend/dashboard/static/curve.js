@@ -2,7 +2,7 @@
 "use strict";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const percent = (value) => (value == null ? "–" : `${(100 * value).toFixed(1)} %`);
+const percent = (value) => (value == null ? "–" : `${(100 * value).toFixed(1)}%`);
 
 /** Both curves on one axis of labels: uPlot wants a row for each place on it. */
 function columns(curve) {
@@ -29,9 +29,9 @@ function draw(element, curve) {
     height: 300,
     scales: { x: { time: false }, y: { range: (_, low, high) => [Math.max(0, low - 0.02), Math.min(1, high + 0.02)] } },
     series: [{ label: "labels", value: (_, value) => value ?? "–" },
-      ...series("the loop", "--accent", "95 %"), ...(random ? series("random order, estimated", "--warn", "likely", [6, 4]) : [])],
+      ...series("the loop", "--accent", "95%"), ...(random ? series("random order, estimated", "--warn", "likely", [6, 4]) : [])],
     bands: [{ series: [3, 2], fill: () => colour("--band") }],
-    axes: [{ ...axis, label: "labels", labelSize: 20, size: 34 }, { ...axis, size: 52, values: (_, values) => values.map((value) => `${Math.round(100 * value)} %`) }],
+    axes: [{ ...axis, label: "labels", labelSize: 20, size: 34 }, { ...axis, size: 52, values: (_, values) => values.map((value) => `${Math.round(100 * value)}%`) }],
   }, data, element);
   new ResizeObserver(() => chart.setSize({ width: element.clientWidth, height: 300 })).observe(element);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chart.redraw());

@@ -15,6 +15,7 @@ const boxes = [...document.querySelectorAll("[data-kind]")];
 const lassoButton = document.querySelector("#lasso");
 
 const REFRESH_MS = 30_000;
+const CLICK_MS = 400; // within which a click belongs to the line just drawn
 const HOVER_MS = 120; // before a thumbnail is asked for
 const THUMBNAILS = 50;
 
@@ -22,11 +23,13 @@ let points = null; // see map_points.js
 let shown = new Uint32Array(); // positions in `points` of what is drawn
 let etag = null;
 let plot = null;
-let lassoing = false;
+let lassoing = false; // the next selection comes of a line
+let drawnAround = { drawn: [], at: -Infinity }; // the last such selection
 
 const task = (drawn) => points.ids[shown[drawn]];
 
 function start() {
+  if (!document.createElement("canvas").getContext("webgl")) return;
   plot = createScatterplot({
     canvas,
     width: "auto",
@@ -62,13 +65,17 @@ async function load() {
     const kind = points.kinds.indexOf(box.dataset.kind);
     document.querySelector(`[data-count="${box.dataset.kind}"]`).textContent = points.counts[kind].toLocaleString();
   }
+  if (!plot) {
+    tell("This browser does not draw the map, because WebGL is off or missing. The table tells how many images there are.");
+    return;
+  }
   tell(points.ids.length ? "" : "No image has a place on the map yet.");
   await draw();
 }
 
 // Draw what the boxes and the choice of colours ask for.
 async function draw({ sameplaces = false } = {}) {
-  if (!points) return;
+  if (!points || !plot) return;
   const visible = boxes.map((box) => box.checked);
   if (!sameplaces) {
     const ranges = [];
@@ -115,7 +122,7 @@ function restyle() {
   const faint = count < 2_000 ? 0.8 : count < 20_000 ? 0.6 : count < 200_000 ? 0.35 : 0.2;
   const opacity = Math.min(0.9, faint * Math.max(1, zoom));
   plot.set({
-    pointSize: palette.rare.map((rare) => size * (rare ? 1.4 : 1)),
+    pointSize: palette.rare.map((rare) => size * (rare ? 1.25 : 1)),
     opacity: palette.rare.map((rare) => (rare ? 0.95 : opacity)),
   });
 }
@@ -183,6 +190,12 @@ async function choose(drawn) {
   lassoing = false;
   setLasso(false);
   unhover();
+  // A line that ends where it began looks like a click to the scatter plot.
+  if (!byLasso && performance.now() - drawnAround.at < CLICK_MS) {
+    plot.select(drawnAround.drawn, { preventEvent: true });
+    return;
+  }
+  if (byLasso) drawnAround = { drawn, at: performance.now() };
   if (drawn.length === 1 && !byLasso) {
     const html = await fetchCard(task(drawn[0]));
     if (html === null) return;
@@ -221,6 +234,7 @@ function list(ids) {
 }
 
 function setLasso(on) {
+  if (!plot) return;
   plot.set({ mouseMode: on ? "lasso" : "panZoom" });
   lassoButton.setAttribute("aria-pressed", on);
 }
@@ -229,6 +243,7 @@ if (root.dataset.points) {
   start();
   lassoButton.addEventListener("click", () => setLasso(lassoButton.getAttribute("aria-pressed") !== "true"));
   document.querySelector("#in-view").addEventListener("click", () => {
+    if (!plot) return;
     lassoing = true; // a list, of a single one as well
     plot.select(plot.get("pointsInView"));
   });
