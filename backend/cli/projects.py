@@ -123,6 +123,7 @@ def faces(
     from backend.loop.face_report import NoFaces, report_on_faces
 
     with deployed(QUICK) as deployment:
+        connected_project(deployment, project)
         try:
             with console.status("Covering parts of faces and looking again"):
                 report = report_on_faces(deployment, project)

@@ -34,7 +34,7 @@ class Examination:
             settings.basic_auth_pass.get_secret_value(),
         ]
         for url in (settings.backend_url, settings.database_url, settings.redis_url):
-            password = urlsplit(url).password or ""
+            password = _password(url)
             given += [password, unquote(password)]
         return [secret for secret in given if secret]
 
@@ -63,3 +63,10 @@ class Examination:
             f"Project {self.only} is not connected here.",
             f"Run `active-learning connect --project {self.only}`.",
         )
+
+
+def _password(url: str) -> str:
+    try:
+        return urlsplit(url).password or ""
+    except ValueError:  # no URL at all, as a check says
+        return ""

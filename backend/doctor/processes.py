@@ -116,14 +116,16 @@ class ProcessChecks:
     def server(self) -> Finding:
         """Whether ours answers where Label Studio is to call it."""
         settings = self.deployment.settings
-        shown = without_password(settings.backend_url)
         remedy = (
             f"Start `active-learning serve`, which listens on port {settings.port}, and set BACKEND_URL to where "
             "Label Studio reaches it."
         )
         try:
+            shown = without_password(settings.backend_url)
             answer = httpx.get(f"{settings.backend_url}/health", timeout=SECONDS)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (ValueError, httpx.InvalidURL):
+            return broken("BACKEND_URL is no URL.", "Write it like http://this-machine:9090.")
+        except httpx.HTTPError as error:
             return broken(f"Nothing answers at BACKEND_URL, {shown} ({error}).", remedy)
         if not answer.is_success or '"ActiveLearning"' not in answer.text:
             return broken(

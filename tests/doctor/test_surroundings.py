@@ -76,6 +76,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
             "timm.list_pretrained",
         ),
         ("data folder", {"MODEL_DIR": "/proc/nowhere"}, "/proc/nowhere, cannot be written to", "MODEL_DIR"),
+        ("server", {"BACKEND_URL": "http://[nonsense"}, "BACKEND_URL is no URL", "http://this-machine:9090"),
         ("database", {"DATABASE_URL": "nonsense"}, "cannot be used", "DATABASE_URL"),
         ("queue of jobs", {"REDIS_URL": "ftp://somewhere"}, "Redis cannot be used", "REDIS_URL"),
         ("worker", {}, "Without the database", "active-learning worker"),
