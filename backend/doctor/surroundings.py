@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import torch
-from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from backend.doctor.check import Check, Finding, broken, fine, told, warning
@@ -91,11 +90,10 @@ def loop_settings() -> Finding:
         return warning(
             f"{name} is no setting of the loop.", f"Did you mean {near[0]}?" if near else "Remove it."
         )
-    if ENV_FILE.exists() and (
-        unread := [n for n in dotenv_values(ENV_FILE) if n.startswith(ENVIRONMENT_PREFIX)]
-    ):
+    text = ENV_FILE.read_text(errors="replace") if ENV_FILE.exists() else ""
+    if unread := re.search(rf"^\s*(?:export\s+)?({ENVIRONMENT_PREFIX}\w+)\s*=", text, re.MULTILINE):
         return warning(
-            f"{unread[0]} stands in .env, where only settings of the deployment are read.",
+            f"{unread[1]} stands in .env, where only settings of the deployment are read.",
             "Set it in the environment of server and worker.",
         )
     return fine(f"{', '.join(sorted(given))} can be used." if given else "The environment sets none.")
