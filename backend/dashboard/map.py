@@ -46,18 +46,21 @@ def map_state(project_id: int) -> Response | str:
 def points(project_id: int) -> Response:
     """All points, see map_points; 304 where the browser has them already."""
     project = find_project(project_id)
+    try:
+        return _points(project)
+    except DamagedEmbeddings:  # or replaced by a new map this very moment
+        raise Refused("The map is being made anew; reload the page in a minute.", 404) from None
+
+
+def _points(project: Project) -> Response:
     tag = fingerprint(deployment(), project)
     if tag is None:
         raise Refused(why_no_map(project), 404)
     response = Response(mimetype="application/octet-stream")
     response.set_etag(tag)
     response.headers["Cache-Control"] = "private, no-cache"  # kept, but asked for each time
-    if response.make_conditional(request).status_code == 304:
-        return response
-    try:
+    if response.make_conditional(request).status_code == 200:
         response.set_data(map_points(deployment(), project))
-    except DamagedEmbeddings:  # or replaced by a new map this very moment
-        raise Refused("The map is being made anew; reload the page in a minute.", 404) from None
     return response
 
 

@@ -56,7 +56,10 @@ def read_map(deployment: Deployment, project_id: int, name: str) -> tuple[Ids, V
 def map_outdated(deployment: Deployment, project_id: int) -> bool:
     """Whether images have been embedded that have no place yet; costs next to nothing."""
     embedder = _embedder(deployment, project_id)
-    images = deployment.embeddings.rows(project_id, embedder) if embedder else 0
+    try:
+        images = deployment.embeddings.rows(project_id, embedder) if embedder else 0
+    except DamagedEmbeddings:  # the next round computes them anew
+        return False
     return images >= FEWEST and images != _images_on(deployment, project_id, embedder)
 
 
@@ -167,10 +170,15 @@ def _embedder(deployment: Deployment, project_id: int) -> str:
 
 
 def _images_on(deployment: Deployment, project_id: int, embedder: str) -> int:
-    """How many rows of an embedder's have a place on its map."""
+    """How many rows of an embedder's have a place on its map; none where the map is damaged."""
     name = current_map(deployment, project_id)
-    ours = name is not None and name.startswith(embedder + SUFFIX)
-    return deployment.embeddings.rows(project_id, name) if ours and name else 0
+    if name is None or not name.startswith(embedder + SUFFIX):
+        return 0
+    try:
+        return deployment.embeddings.rows(project_id, name)
+    except DamagedEmbeddings as error:
+        log.warning("the map is made anew: %s", error)
+        return 0
 
 
 def _landmarks_of(name: str) -> int:

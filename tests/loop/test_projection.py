@@ -38,7 +38,9 @@ def start_round(deployment: Deployment, embedder: str) -> None:
     with deployment.database.write() as session:
         facts = {"embedder": embedder}
         session.add(
-            Round(project_id=1, number=0, version="v", reason="", step="fit", facts=facts, state=RoundState.DONE)
+            Round(
+                project_id=1, number=0, version="v", reason="", step="fit", facts=facts, state=RoundState.DONE
+            )
         )
 
 
@@ -148,10 +150,11 @@ def test_another_embedder_gets_another_map_and_the_old_one_serves_until_then(dep
     assert deployment.embeddings.versions_of(1) == ["large", "large@map-40", "small"]
 
 
-def test_a_damaged_map_is_made_anew(deployment: Deployment, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["data", "_versions"])
+def test_a_damaged_map_is_made_anew(deployment: Deployment, tmp_path: Path, part: str) -> None:
     embed(deployment, 0, 30)
     update_map(deployment, 1)
-    for file in (tmp_path / "embeddings" / "project-1" / "small@map-30.lance" / "data").iterdir():
+    for file in (tmp_path / "embeddings" / "project-1" / "small@map-30.lance" / part).iterdir():
         file.write_bytes(b"nonsense")
     embed(deployment, 30, 40)
     update_map(deployment, 1)

@@ -18,9 +18,16 @@ const REFRESH_MS = 30_000;
 const CLICK_MS = 400; // within which a click belongs to the line just drawn
 const HOVER_MS = 120; // before a thumbnail is asked for
 const THUMBNAILS = 50;
+const STYLES = [
+  { below: 2_000, size: 7, opacity: 0.9 },
+  { below: 20_000, size: 5, opacity: 0.6 },
+  { below: 200_000, size: 3, opacity: 0.35 },
+  { below: Infinity, size: 2, opacity: 0.2 },
+];
 
 let points = null; // see map_points.js
 let shown = new Uint32Array(); // positions in `points` of what is drawn
+let drawnOfColour = []; // how many points have each colour
 let etag = null;
 let plot = null;
 let lassoing = false; // the next selection comes of a line
@@ -95,6 +102,8 @@ async function draw({ sameplaces = false } = {}) {
     return picked;
   };
   const values = palette.values(pick(palette.column, Uint8Array));
+  drawnOfColour = palette.colours.map(() => 0);
+  for (const value of values) drawnOfColour[value]++;
   const style = getComputedStyle(root);
   plot.set({
     backgroundColor: style.getPropertyValue("--map-ground").trim(),
@@ -112,18 +121,15 @@ async function draw({ sameplaces = false } = {}) {
   canvas.dataset.drawn = shown.length;
 }
 
-// Many points are small and faint, so that dense places can be told from sparse ones; closer up they grow.
+// The more points of a colour there are, the smaller and fainter they are: dense places can be told from sparse
+// ones, and the few are seen among the many. Closer up they grow stronger.
 function restyle() {
   if (!points) return;
-  const palette = palettes(root, points)[colourBy.value];
-  const count = shown.length;
-  const zoom = 1 / plot.get("cameraDistance");
-  const size = count < 2_000 ? 7 : count < 20_000 ? 5 : count < 200_000 ? 3 : 2;
-  const faint = count < 2_000 ? 0.8 : count < 20_000 ? 0.6 : count < 200_000 ? 0.35 : 0.2;
-  const opacity = Math.min(0.9, faint * Math.max(1, zoom));
+  const zoom = Math.max(1, 1 / plot.get("cameraDistance"));
+  const styles = drawnOfColour.map((count) => STYLES.find(({ below }) => count < below));
   plot.set({
-    pointSize: palette.rare.map((rare) => size * (rare ? 1.25 : 1)),
-    opacity: palette.rare.map((rare) => (rare ? 0.95 : opacity)),
+    pointSize: styles.map(({ size }) => size),
+    opacity: styles.map(({ opacity }) => Math.min(0.95, opacity * zoom)),
   });
 }
 
