@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -14,6 +15,9 @@ from backend.logs import LogFormat
 from strategies import strategy as parse_strategy
 from strategies.stopping import criterion as parse_criterion
 
+ENV_FILE = ".env"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
 
 class InvalidSettings(ValueError):
     """A setting that cannot be used; the message names it, says where it was set and what is allowed."""
@@ -22,7 +26,7 @@ class InvalidSettings(ValueError):
 class Settings(BaseSettings):
     """What the operator sets once for a deployment. Each field is the environment variable of the same name."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_file=ENV_FILE, extra="ignore")
 
     label_studio_url: str = Field(
         "http://localhost:8080", description="Label Studio, as this backend reaches it"
@@ -46,6 +50,13 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field("text", description="text, or json: an object a line")
     host: str = Field("0.0.0.0", description="Address that the server listens on")  # noqa: S104
     port: int = Field(9090, description="Port that the server listens on")
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: str) -> str:
+        if level.upper() not in LOG_LEVELS:
+            raise ValueError(f"must be {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, not {level!r}")
+        return level.upper()
 
     @field_validator("label_studio_url", "backend_url", "label_studio_public_url")
     @classmethod
@@ -77,6 +88,12 @@ class Settings(BaseSettings):
 
 
 ENVIRONMENT_PREFIX = "ACTIVE_LEARNING_"
+
+
+def set_in_environment(name: str) -> str | None:
+    """What the environment, or else .env, says of a setting of the loop; None: nothing."""
+    variable = ENVIRONMENT_PREFIX + name.upper()
+    return os.environ.get(variable) or dotenv_values(ENV_FILE).get(variable)
 
 
 class LoopSettings(BaseModel):
@@ -153,9 +170,7 @@ class LoopSettings(BaseModel):
             InvalidSettings: a value is out of range, of the wrong type, or names something unknown.
         """
         names = cls.model_fields
-        environment = {
-            name: value for name in names if (value := os.environ.get(ENVIRONMENT_PREFIX + name.upper()))
-        }
+        environment = {name: value for name in names if (value := set_in_environment(name))}
         merged: dict[str, Any] = dict(environment)
         merged.update(extra_params or {})
         merged.update({name: value for name, value in config_attributes.items() if name in names})

@@ -1,6 +1,7 @@
 """The commands that run on: the server, the worker, the demo."""
 
 import os
+import sys
 from typing import Annotated, NoReturn
 
 import typer
@@ -52,7 +53,8 @@ def serve() -> NoReturn:
     os.environ.update(shared_counters(settings))
     if settings.log_format == "json":
         arguments += ["--logger-class", "backend.gunicorn_log.JsonLogger"]
-    os.execvp("gunicorn", ["gunicorn", *arguments, "--timeout", "300", "backend.app:create_app()"])
+    command = [sys.executable, "-m", "gunicorn", *arguments, "--timeout", "300", "backend.app:create_app()"]
+    os.execv(sys.executable, command)
 
 
 def worker() -> None:

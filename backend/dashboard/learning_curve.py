@@ -1,11 +1,12 @@
 """The learning curve of a project: the score on the audit tasks against the number of labels, round by round."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sqlalchemy import select
+
 from backend.deployment import Deployment
-from backend.loop.rounds import rounds_of
 from backend.store.tables import Round
 
 
@@ -37,18 +38,21 @@ class LearningCurve:
 
 def learning_curves(deployment: Deployment, project_id: int) -> list[LearningCurve]:
     """A curve for each control that was ever measured, as of the rounds that were published."""
-    return _curves(rounds_of(deployment, project_id, published=True))
-
-
-def _curves(rounds: Sequence[Round]) -> list[LearningCurve]:
+    query = (
+        select(Round.number, Round.facts["labels"].as_integer(), Round.facts["controls"])
+        .where(Round.project_id == project_id, Round.published_at.is_not(None))
+        .order_by(Round.number)
+    )
     curves: dict[str, LearningCurve] = {}
-    for one in rounds:
-        for name, facts in one.facts.get("controls", {}).items():
-            if (measured := facts.get("measured")) is None:
-                continue
-            curve = curves.setdefault(name, LearningCurve(name, measured["metric"]))
-            low, high = measured["interval"]
-            labels = one.facts.get("labels", 0)
-            curve.points.append(Point(one.number, labels, measured["score"], low, high, measured["total"]))
-            curve.random_order = facts.get("random_order") or curve.random_order
+    with deployment.database.read() as session:
+        for number, labels, controls in session.execute(query).tuples():
+            for name, facts in (controls or {}).items():
+                if (measured := facts.get("measured")) is None:
+                    continue
+                curve = curves.setdefault(name, LearningCurve(name, measured["metric"]))
+                low, high = measured["interval"]
+                curve.points.append(
+                    Point(number, labels or 0, measured["score"], low, high, measured["total"])
+                )
+                curve.random_order = facts.get("random_order") or curve.random_order
     return list(curves.values())

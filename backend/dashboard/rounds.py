@@ -9,7 +9,7 @@ from sqlalchemy.orm import defer
 from backend.deployment import Deployment
 from backend.store.tables import Round
 
-MOST = 200  # rounds that are listed
+MOST = 100  # rounds that are listed
 
 
 def history(deployment: Deployment, project_id: int, *, logs: bool = False) -> Sequence[Round]:

@@ -1,7 +1,6 @@
 """The form of the loop's settings: each with what it means, what holds, and where that was set."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -10,7 +9,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from backend.labelstudio.labeling_config import UnsupportedConfig, read_labeling_config
-from backend.settings import ENVIRONMENT_PREFIX, InvalidSettings, LoopSettings
+from backend.settings import InvalidSettings, LoopSettings, set_in_environment
 from backend.store.tables import Project
 
 
@@ -82,7 +81,7 @@ def _source(name: str, in_config: Mapping[str, str], extra_params: Mapping[str, 
         return "labeling config"
     if name in extra_params:
         return "project"
-    return "environment" if os.environ.get(ENVIRONMENT_PREFIX + name.upper()) else "default"
+    return "environment" if set_in_environment(name) else "default"
 
 
 def _options(name: str, description: FieldInfo) -> tuple[str, ...]:

@@ -14,10 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.deployment import Deployment
 from backend.doctor.check import Check, Finding, broken, fine, warning
-from backend.loop.jobs import WORKER_ROLE
 from backend.loop.registration import without_password
 from backend.store.database import MIGRATIONS
-from backend.store.leases import present
+from backend.store.leases import WORKER, present
 
 AREA = "Processes"
 SECONDS = 5.0  # for an answer
@@ -108,7 +107,7 @@ class ProcessChecks:
         remedy = "Start `active-learning worker`. Labels are kept meanwhile, and learned from when it runs."
         if not self.has_state:
             return broken("Without the database, none can run, nor be seen.", f"See the database. {remedy}")
-        count = present(self.deployment.database, WORKER_ROLE)
+        count = present(self.deployment.database, WORKER)
         if not count:
             return broken("No worker runs, so no round does.", remedy)
         return fine("One worker runs." if count == 1 else f"{count} workers run.")

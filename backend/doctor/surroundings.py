@@ -1,6 +1,5 @@
 """What surrounds the processes: settings, disk, graphics card, weights of pretrained networks."""
 
-import logging
 import os
 import re
 import shutil
@@ -10,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import torch
+from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from backend.doctor.check import Check, Finding, broken, fine, told, warning
@@ -55,8 +55,6 @@ def checks(settings: Settings, problems: list[str]) -> Iterator[Check]:
 
 def deployment_settings(settings: Settings, problems: list[str]) -> Finding:
     """Whether each can be used. Those that could not have their defaults in `settings`."""
-    if settings.log_level.upper() not in logging.getLevelNamesMapping():
-        problems = [*problems, f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}"]
     if problems:
         return broken(
             f"{'; '.join(problems)}.", "Correct it in the environment or in .env; below, its default is used."
@@ -78,7 +76,8 @@ def deployment_settings(settings: Settings, problems: list[str]) -> Finding:
 
 def loop_settings() -> Finding:
     """Whether the settings of the loop that the environment gives can be used."""
-    given = [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
+    named = {*os.environ, *dotenv_values(ENV_FILE)}
+    given = [name for name in named if name.startswith(ENVIRONMENT_PREFIX)]
     known = {ENVIRONMENT_PREFIX + name.upper() for name in LoopSettings.model_fields}
     try:
         LoopSettings.resolve({}, {})
@@ -89,12 +88,6 @@ def loop_settings() -> Finding:
         near = get_close_matches(name, known, n=1)
         return warning(
             f"{name} is no setting of the loop.", f"Did you mean {near[0]}?" if near else "Remove it."
-        )
-    text = ENV_FILE.read_text(errors="replace") if ENV_FILE.exists() else ""
-    if unread := re.search(rf"^\s*(?:export\s+)?({ENVIRONMENT_PREFIX}\w+)\s*=", text, re.MULTILINE):
-        return warning(
-            f"{unread[1]} stands in .env, where only settings of the deployment are read.",
-            "Set it in the environment of server and worker.",
         )
     return fine(f"{', '.join(sorted(given))} can be used." if given else "The environment sets none.")
 

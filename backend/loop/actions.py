@@ -8,9 +8,8 @@ from sqlalchemy import update
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import read_labeling_config
 from backend.loop.events import SETTINGS_CHANGED
-from backend.loop.learning import learner_folder, was_trained
 from backend.loop.registration import backends_at
-from backend.loop.rounds import rounds_of, served_round, start_round, unfinished_round
+from backend.loop.rounds import rounds_with_models, served_round, start_round, unfinished_round
 from backend.loop.steps import STEPS
 from backend.settings import LoopSettings
 from backend.store.leases import lease
@@ -34,8 +33,8 @@ def earlier_models(deployment: Deployment, project_id: int) -> list[Round]:
         return []
     return [
         one
-        for one in reversed(rounds_of(deployment, project_id, published=True))
-        if one.id != served.id and one.trained and not _why_not_again(deployment, one, served)
+        for one in rounds_with_models(deployment, project_id)
+        if one.id != served.id and not _why_not_again(one, served)
     ]
 
 
@@ -45,12 +44,14 @@ def roll_back(deployment: Deployment, project_id: int, number: int) -> Round:
     Raises NotPossible where that model is gone or no longer fits, or another round is under way.
     """
     served = served_round(deployment, project_id)
-    chosen = next(
-        (one for one in rounds_of(deployment, project_id, published=True) if one.number == number), None
-    )
-    if served is None or chosen is None or not chosen.trained:
-        raise NotPossible(f"Round {number} has left no model that could be served. Nothing was changed.")
-    if problem := _why_not_again(deployment, chosen, served):
+    kept = rounds_with_models(deployment, project_id)
+    chosen = next((one for one in kept if one.number == number), None)
+    if served is None or chosen is None:
+        raise NotPossible(
+            f"Round {number} has no model that could be served: it has trained none, or its files were deleted, as "
+            "only those of the last rounds are kept. Nothing was changed."
+        )
+    if problem := _why_not_again(chosen, served):
         raise NotPossible(
             f"The model of round {number} cannot be served again: {problem}. Nothing was changed."
         )
@@ -62,15 +63,11 @@ def roll_back(deployment: Deployment, project_id: int, number: int) -> Round:
         return start_round(deployment, project_id, reason, next(iter(STEPS)), chosen.version)
 
 
-def _why_not_again(deployment: Deployment, chosen: Round, served: Round) -> str | None:
+def _why_not_again(chosen: Round, served: Round) -> str | None:
     if chosen.facts.get("embedder") != served.facts.get("embedder"):
         return "it works on embeddings that have been replaced since"
     if chosen.label_config != served.label_config:
         return "the labeling config has changed since"
-    controls = read_labeling_config(chosen.label_config).controls
-    trained = [control for control in controls if was_trained(chosen, control)]
-    if not all(learner_folder(deployment, chosen, control).is_dir() for control in trained):
-        return "its files have been deleted, as only those of the last rounds are kept"
     return None
 
 

@@ -15,11 +15,10 @@ from sqlalchemy import ColumnElement, Select, case, func, select
 from sqlalchemy.orm import Session, load_only
 
 from backend.loop.events import ANNOTATION_ACTIONS
-from backend.loop.jobs import WORKER_ROLE
 from backend.loop.steps import STEPS
 from backend.loop.triggers import labels_waiting
 from backend.store.database import Database
-from backend.store.leases import present
+from backend.store.leases import WORKER, present
 from backend.store.tables import Event, Project, QueueEntry, Round, RoundState, Task
 
 PREFIX = "active_learning_"
@@ -45,7 +44,7 @@ class LoopCollector(Collector):
             yield from _last_rounds(session)
             yield from _served(session)
         workers = GaugeMetricFamily(PREFIX + "workers", "Processes of `active-learning worker` that run")
-        workers.add_metric([], present(self._database, WORKER_ROLE))
+        workers.add_metric([], present(self._database, WORKER))
         yield workers
 
 

@@ -64,8 +64,17 @@ def round_of_version(deployment: Deployment, project_id: int, version: str) -> R
         return session.scalar(select(Round).where(Round.project_id == project_id, Round.version == version))
 
 
-def rounds_of(deployment: Deployment, project_id: int, *, published: bool = False) -> Sequence[Round]:
-    """All rounds of a project, oldest first; or only those whose queue was served."""
-    query = select(Round).where(Round.project_id == project_id).order_by(Round.number)
+def rounds_with_models(deployment: Deployment, project_id: int) -> Sequence[Round]:
+    """The rounds that were published, newest first, and whose learners are still on the disk."""
+    kept = [folder.name for folder in (deployment.project_folder(project_id) / "models").glob("round-*")]
     with deployment.database.read() as session:
-        return session.scalars(query.where(Round.published_at.is_not(None)) if published else query).all()
+        return session.scalars(
+            select(Round)
+            .where(
+                Round.project_id == project_id,
+                Round.version.in_(kept),
+                Round.trained,
+                Round.published_at.is_not(None),
+            )
+            .order_by(Round.number.desc())
+        ).all()

@@ -15,9 +15,10 @@ from backend.loop.round import pause_until_due
 from backend.loop.rounds import latest_round, served_round
 from backend.loop.triggers import labels_waiting
 from backend.settings import LoopSettings
-from backend.store.leases import holder
+from backend.store.leases import WORKER, holder, present
 from backend.store.tables import Project, ProjectState, QueueEntry, Round, RoundState, Task, now
 
+UNREACHED = "DI"  # Label Studio's letters for a backend that does not answer it
 NEXT_SHOWN = 5  # tasks of the queue that are told with their reasons
 
 
@@ -57,6 +58,10 @@ def activity(deployment: Deployment, project: Project, settings: LoopSettings) -
     """What the loop of a connected project does now, and what comes next."""
     latest = latest_round(deployment, project.id)
     sentences = []
+    if not present(deployment.database, WORKER):
+        sentences.append(
+            "No worker runs, so labels are noted and nothing else happens: start `active-learning worker`."
+        )
     if project.problem and (latest is None or latest.error != project.problem):
         sentences.append(f"Problem: {project.problem}")
     return [*sentences, _activity(deployment, project, latest, settings)]
@@ -90,6 +95,8 @@ def _activity(deployment: Deployment, project: Project, latest: Round | None, se
         )
     needed = max(0, settings.labels_per_round - waiting)
     have = f"{_count(waiting, 'new label')} since. " if waiting else ""
+    if not needed:
+        return f"{done} {have}The next round starts now."
     return f"{done} {have}The next round starts after {_count(needed, 'more label')}, or with Start training."
 
 
@@ -186,6 +193,11 @@ def deviations(deployment: Deployment, project: Project, served: Round | None) -
     if not backends:
         sentences.append(
             "The model was removed in Label Studio: a worker disconnects the project in a minute."
+        )
+    elif backends[0].state == UNREACHED:
+        sentences.append(
+            "Label Studio gets no answer from this backend's server, so it tells of no label: is `active-learning "
+            f"serve` running, and does {project.backend_url} reach it from where Label Studio runs?"
         )
     elif error_message := backends[0].error_message:
         sentences.append(f"Label Studio cannot use the backend: {_sentence(error_message)}")

@@ -15,7 +15,7 @@ from backend.loop.embedding import embed_for_round, note_broken, note_lost_embed
 from backend.loop.evaluation import measure
 from backend.loop.opinions import keep_opinions
 from backend.loop.round_run import ControlRun, RoundRun
-from backend.loop.rounds import rounds_of, served_round
+from backend.loop.rounds import rounds_with_models, served_round
 from backend.loop.sync import sync
 from backend.store.leases import lease
 
@@ -168,8 +168,8 @@ def publish(run: RoundRun) -> None:
 def clean(run: RoundRun) -> None:
     """Remove what earlier rounds left in Label Studio and on disk."""
     publishing.clean_up(run.deployment, run.current)
-    earlier = [one for one in rounds_of(run.deployment, run.project_id, published=True) if one.trained]
-    kept = {one.version for one in earlier[-MODELS_KEPT:]} | {run.current.version}
+    newest = rounds_with_models(run.deployment, run.project_id)[:MODELS_KEPT]
+    kept = {one.version for one in newest} | {run.current.version}
     models = run.deployment.project_folder(run.project_id) / "models"
     for folder in models.glob("round-*"):
         if folder.name not in kept:

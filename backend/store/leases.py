@@ -20,6 +20,7 @@ from backend.store.tables import Lease, now
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0  # a killed holder blocks the others for so long
+WORKER = "worker"  # the role of the processes that run rounds
 PRESENCE_SECONDS = 60.0  # a process killed on another machine seems present for so long
 
 

@@ -171,9 +171,9 @@ def test_all_of_it_is_behind_the_password(tmp_path: Path) -> None:
 def test_going_back_needs_a_model_that_is_still_there(loop: StoredLoop) -> None:
     refused = loop.client.post("/projects/3/rounds/1/serve")
     assert refused.status_code == 400
-    assert "its files have been deleted" in refused.text
+    assert "its files were deleted" in refused.text
     for number in (0, 7):  # a cold start, and none at all
-        assert "left no model" in loop.client.post(f"/projects/3/rounds/{number}/serve").text
+        assert "has no model" in loop.client.post(f"/projects/3/rounds/{number}/serve").text
     (loop.settings.model_dir / "projects" / "3" / "models" / "round-1-abcdef" / "kind").mkdir(parents=True)
     assert "Go back to it" in loop.text("/projects/3/rounds")
     assert loop.client.post("/projects/3/rounds/1/serve").status_code == 303

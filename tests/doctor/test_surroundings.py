@@ -114,11 +114,12 @@ def test_what_may_be_meant_so_is_a_warning(
     assert remedy in finding.remedy
 
 
-def test_a_loop_setting_in_the_env_file_is_not_read(look: Look, tmp_path: Path) -> None:
+def test_a_loop_setting_in_the_env_file_is_read(look: Look, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ACTIVE_LEARNING_WINDOW=50\n")
     finding = look("loop settings")
-    assert finding.verdict == "warning"
-    assert "ACTIVE_LEARNING_WINDOW stands in .env" in finding.found
+    assert (finding.verdict, finding.found) == ("fine", "ACTIVE_LEARNING_WINDOW can be used.")
+    (tmp_path / ".env").write_text("ACTIVE_LEARNING_WINDOW=many\n")
+    assert look("loop settings").verdict == "broken"
 
 
 def test_an_env_file_that_is_no_text(look: Look, tmp_path: Path) -> None:
