@@ -18,23 +18,26 @@ from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig, read_labeling_config
 from backend.labelstudio.media import MediaUnavailable
 from backend.learners.weights import DamagedWeights
+from backend.logs import about
 from backend.loop.connection import ConnectingElsewhere, NotConnected, connect
 from backend.loop.embedding import embed_pool, images_to_embed
 from backend.loop.events import DAMAGED, START_TRAINING, record
+from backend.loop.preview import ask_for_preview, make_preview
+from backend.loop.projection import map_outdated, update_map
 from backend.loop.publishing import NotStored, top_up
 from backend.loop.reconciliation import notice_missed_changes
+from backend.loop.review import review, to_review
 from backend.loop.round import pause_until_due, run_round
-from backend.loop.rounds import latest_round, start_round, unfinished_round
+from backend.loop.rounds import latest_round, served_round, start_round, unfinished_round
 from backend.loop.steps import STEPS
-from backend.loop.triggers import due, when_due
+from backend.loop.triggers import REASONS, due, when_due
 from backend.settings import InvalidSettings, LoopSettings
 from backend.store.embeddings import DamagedEmbeddings
-from backend.store.leases import HeldLease, LeaseLost, lease, presence
+from backend.store.leases import WORKER, HeldLease, LeaseLost, lease, presence
 from backend.store.tables import Event, Project, ProjectState, RoundState, now
 
 log = logging.getLogger(__name__)
 
-WORKER_ROLE = "worker"
 WORKERS = 4  # threads: rounds and topping up go on while a pool is being embedded
 TRY_AGAIN_SECONDS = 5.0
 
@@ -47,6 +50,9 @@ class Jobs:
         self.huey = _create_huey(deployment)
         self._advance = self.huey.task(name="advance")(self._run_advance)
         self._embed = self.huey.task(name="embed")(self._run_embed)
+        self._review = self.huey.task(name="review")(self._run_review)
+        self._preview = self.huey.task(name="preview")(self._run_preview)
+        self._map = self.huey.task(name="map")(self._run_map)
         self._reconcile = self.huey.periodic_task(crontab(), name="reconcile")(self.reconcile)
         self._nudged: dict[int, float] = {}
         self._nudging = threading.Lock()
@@ -78,14 +84,20 @@ class Jobs:
         self.nudge(project_id, 0 if at_once or settings is None else settings.debounce_seconds)
         return True
 
+    def preview(self, project_id: int, extra_params: Mapping[str, Any]) -> None:
+        """Have a worker rank a project's pool as it would be under other settings."""
+        ask_for_preview(self.deployment, project_id, extra_params)
+        self._preview(project_id)
+
     def reconcile(self) -> None:
         """Look for what Label Studio changed without telling us, and nudge every project."""
         for project_id in self._live_projects():
-            try:
-                notice_missed_changes(self.deployment, project_id)
-            except Exception:
-                log.exception("project %d: could not look for missed changes", project_id)
-            self.nudge(project_id)
+            with about(project=project_id):
+                try:
+                    notice_missed_changes(self.deployment, project_id)
+                except Exception:
+                    log.exception("could not look for missed changes")
+                self.nudge(project_id)
 
     def reconcile_soon(self) -> None:
         """Have a worker reconcile: whoever comes back has missed what Label Studio told meanwhile."""
@@ -107,22 +119,46 @@ class Jobs:
         consumer = self.huey.create_consumer(
             workers=WORKERS, worker_type="thread", initial_delay=0.05, max_delay=0.5, check_worker_health=True
         )
-        with presence(self.deployment.database, WORKER_ROLE):
+        with presence(self.deployment.database, WORKER):
             consumer.run()
 
     def _run_advance(self, project_id: int) -> None:
-        try:
-            advance(self.deployment, project_id, self.nudge, self._embed)
-        except LeaseLost as error:
-            log.warning("project %d: %s", project_id, error)
+        with about(project=project_id):
+            try:
+                advance(self.deployment, project_id, self.nudge, self._embed)
+                if to_review(self.deployment, project_id):
+                    self._review(project_id)
+                if map_outdated(self.deployment, project_id):
+                    self._map(project_id)
+            except LeaseLost as error:
+                log.warning("%s", error)
+
+    def _run_preview(self, project_id: int) -> None:
+        with about(project=project_id):
+            make_preview(self.deployment, project_id)
 
     def _run_embed(self, project_id: int) -> None:
-        try:
-            settings = project_settings(self.deployment, project_id)
-            if settings is not None and embed_pool(self.deployment, project_id, settings):
-                self.nudge(project_id)
-        except (LabelStudioError, MediaUnavailable, LeaseLost) as error:
-            log.warning("project %d: embedding the pool pauses: %s", project_id, error)
+        with about(project=project_id):
+            try:
+                settings = project_settings(self.deployment, project_id)
+                if settings is not None and embed_pool(self.deployment, project_id, settings):
+                    self.nudge(project_id)
+            except (LabelStudioError, MediaUnavailable, LeaseLost) as error:
+                log.warning("embedding the pool pauses: %s", error)
+
+    def _run_map(self, project_id: int) -> None:
+        with about(project=project_id):
+            try:
+                update_map(self.deployment, project_id)
+            except (LeaseLost, DamagedEmbeddings) as error:
+                log.warning("the map is not up to date: %s", error)
+
+    def _run_review(self, project_id: int) -> None:
+        with about(project=project_id):
+            try:
+                review(self.deployment, project_id)
+            except LeaseLost as error:
+                log.warning("%s", error)
 
 
 def advance(
@@ -177,7 +213,7 @@ def _adopt(deployment: Deployment, project: Project, nudge: Callable[[int, float
         nudge(project.id, TRY_AGAIN_SECONDS)
         return False
     except (LabelStudioError, UnsupportedConfig, InvalidSettings) as error:
-        log.warning("project %d is not connected yet: %s", project.id, error)
+        log.warning("the project is not connected yet: %s", error)
         with deployment.database.write() as session:
             session.execute(update(Project).where(Project.id == project.id).values(problem=str(error)))
         nudge(project.id, TRY_AGAIN_SECONDS)
@@ -205,7 +241,11 @@ def _run_due_round(
             if later := when_due(deployment, project, settings):
                 nudge(project_id, max(0.1, (later - now()).total_seconds()))
             return
-        unfinished = start_round(deployment, project_id, reason, first_step=next(iter(STEPS)))
+        # While it is paused, the queue is ranked anew where it must be, by the model that there is.
+        keep = project.paused and reason != REASONS[START_TRAINING]
+        served = served_round(deployment, project_id) if keep else None
+        learner_of = served.version if served is not None and served.trained else None
+        unfinished = start_round(deployment, project_id, reason, next(iter(STEPS)), learner_of)
     run_round(deployment, unfinished.id, held)
     nudge(project_id, settings.debounce_seconds)
 
@@ -214,10 +254,10 @@ def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float
     try:
         top_up(deployment, project_id)
     except (LabelStudioError, NotStored) as error:
-        log.warning("project %d: topping up the queue waits: %s", project_id, error)
+        log.warning("topping up the queue waits: %s", error)
         nudge(project_id, TRY_AGAIN_SECONDS)
     except (DamagedWeights, DamagedEmbeddings, FileNotFoundError) as error:
-        log.warning("project %d: the queue cannot be topped up: %s", project_id, error)
+        log.warning("the queue cannot be topped up: %s", error)
         if _note_damage(deployment, project_id):
             nudge(project_id, 0)
 
