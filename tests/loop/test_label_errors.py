@@ -106,16 +106,20 @@ def test_of_several_classes_each_is_a_question_of_its_own(digits):
     ).controls
     names = {0: "zero", 6: "six"}
     images, truth = digits
-    targets = [ChoiceTarget({names[d]: 1.0} if d in names else {}, 1, True) for d in truth[:LABELS]]
-    missed = np.flatnonzero(truth[:LABELS] == 0)[:2].tolist()
-    invented = np.flatnonzero(truth[:LABELS] == 3)[:2].tolist()
+    targets = [ChoiceTarget({names[d]: 1.0} if d in names else {}, 1, True) for d in truth]
+    shares = class_shares(targets[:LABELS], control.classes)
+    learner = HeadCommittee.fit(images[:LABELS], shares, control.classes, multi_label=True, seed=0)
+    rest = slice(LABELS, LABELS + 400)
+    given = targets[rest]
+    missed = np.flatnonzero(truth[rest] == 0)[:5].tolist()
+    invented = np.flatnonzero(truth[rest] == 3)[:5].tolist()
     for row in missed:
-        targets[row] = ChoiceTarget({}, 1, True)
+        given[row] = ChoiceTarget({}, 1, True)
     for row in invented:
-        targets[row] = ChoiceTarget({"six": 1.0}, 1, True)
-    found = find_label_errors(
-        control, SETTINGS, labeled(images[:LABELS], targets), nobody(images), NOTHING, 0
-    )
+        given[row] = ChoiceTarget({"six": 1.0}, 1, True)
+    audit = labeled(images[rest], given)
+    said = Said(audit.task_ids, learner.answers(audit.embeddings), learner.classes)
+    found = find_label_errors(control, SETTINGS, nobody(images), audit, said, 0)
     words = {error["task"] - 1000: (error["given"], error["said"]) for error in found["errors"]}
     assert ("no zero", "zero") in [words.get(row) for row in missed]
     assert ("six", "no six") in [words.get(row) for row in invented]
