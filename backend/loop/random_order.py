@@ -42,7 +42,7 @@ FURTHEST = 4  # times the present labels, up to which the power law is believed
 # teacher's mistakes hardly show yet, with twice as many there is less to guess.
 FITTED_FROM, FITTED_TO = 1 / 4, (1, 2)
 # By how much the logarithm of the labels was off, as standard deviation, in trials in which the score was known well:
-# too high by up to half with 60 labels, too low by up to 40 % with 400.
+# up to 1.9 times too high with 60 labels, up to 45 % too low with 400.
 MODEL_ERROR = 0.3
 LEAST_ERROR, MOST_LOG_LABELS = 1e-6, 50.0  # keep logarithms and exponentials finite
 # Share of the way from what a student reaches to what it would with a teacher who is always right.
