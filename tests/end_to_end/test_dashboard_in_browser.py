@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Page, expect
+from sqlalchemy import select
 
 from backend.demo.label_studio import LabelStudioServer
+from backend.store.tables import QueueEntry
 from tests.conftest import DigitsProject, make_digits_project
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
 from tests.end_to_end.test_browser import page
@@ -106,7 +108,8 @@ def test_the_queue_shows_what_annotators_get_next(
         expect(tiles.nth(place)).to_contain_text(f"task {task_id}")
         expect(tiles.nth(place).locator(".prediction")).to_contain_text("%")
         width = wait_for(
-            "the picture", lambda place=place: tiles.nth(place).locator("img").evaluate("i => i.naturalWidth")
+            "the picture",
+            lambda place=place: tiles.nth(place).locator("img").evaluate("i => i.naturalWidth") or None,
         )
         assert width == 32
         link = tiles.nth(place).locator("a").get_attribute("href")
@@ -138,7 +141,9 @@ def test_settings_are_previewed_saved_and_taken_back(
     page.fill("#strategy", "margin")
     page.get_by_role("button", name="Preview the queue").click()
     previewed = page.locator("#preview .thumbnails li")
-    expect(previewed.first).to_contain_text("argin", timeout=60_000)  # the reason of that strategy
+    expect(previewed.first).to_be_visible(timeout=60_000)
+    assert "like much" in tile_of_the_default(loop, project)  # which that strategy does not regard
+    assert not [text for text in previewed.all_inner_texts() if "like much" in text]
     assert loop.served(project.id).id == before.id  # nothing was published
     first = previewed.first.locator("span").inner_text().split(",")[0].removeprefix("task ")
     page.get_by_role("button", name="Save").click()
@@ -156,6 +161,12 @@ def test_settings_are_previewed_saved_and_taken_back(
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_contain_text("Saved: strategy")
     assert learned_by(loop.wait_for_round(project.id, after.number + 1)) == "default"
+
+
+def tile_of_the_default(loop: RunningLoop, project: DigitsProject) -> str:
+    with loop.deployment.database.read() as session:
+        entries = select(QueueEntry.reason).where(QueueEntry.round_id == loop.served(project.id).id)
+        return " ".join(session.scalars(entries))
 
 
 def learned_by(done: object) -> object:
