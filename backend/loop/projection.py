@@ -37,6 +37,8 @@ RESEMBLED = 5  # landmarks among which another image is put
 SHARPNESS = 8  # the higher, the more the nearest of them counts
 PERPLEXITY = 30.0
 
+EXTENT = 0.95  # of the way from the middle to the edge, where the outermost landmarks are
+
 SUFFIX = "@map-"  # between the embedder's name and the number of landmarks
 
 
@@ -91,7 +93,7 @@ def lay_out(vectors: Vectors) -> Vectors:
         return np.zeros((len(vectors), 2), np.float32)
     places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(vectors / spread)
     places -= (places.max(axis=0) + places.min(axis=0)) / 2
-    return np.asarray(places / max(np.abs(places).max(), 1e-9), np.float32)
+    return np.asarray(EXTENT * places / max(np.abs(places).max(), 1e-9), np.float32)
 
 
 def place(vectors: Vectors, landmarks: Vectors, places: Vectors) -> Vectors:

@@ -11,8 +11,10 @@ export function steer(plot, canvas, root, onZoom) {
     plot.zoomToLocation([x + dx * distance, y + dy * distance], distance * factor);
     settle();
   };
+  // From so far away, all is seen: the plot fits the height, and a phone's screen is narrower.
+  const home = () => Math.max(1, canvas.clientHeight / canvas.clientWidth);
   const reset = () => {
-    plot.zoomToLocation([0, 0], 1);
+    plot.zoomToLocation([0, 0], home());
     settle();
   };
   let settling = 0;
@@ -40,6 +42,7 @@ export function steer(plot, canvas, root, onZoom) {
     button.addEventListener("click", () => moves[button.dataset.key]());
   }
   withFingers(canvas);
+  reset();
 }
 
 // The scatter plot knows the mouse alone: a finger is told to it as a mouse, two fingers as its wheel.
