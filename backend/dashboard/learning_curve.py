@@ -54,5 +54,15 @@ def learning_curves(deployment: Deployment, project_id: int) -> list[LearningCur
                 curve.points.append(
                     Point(number, labels or 0, measured["score"], low, high, measured["total"])
                 )
-                curve.random_order = facts.get("random_order") or curve.random_order
+                if estimate := facts.get("random_order"):
+                    curve.random_order = _beside(estimate, (labels or 0) / max(1, facts.get("training", 1)))
     return list(curves.values())
+
+
+def _beside(estimate: Mapping[str, Any], audited: float) -> Mapping[str, Any]:
+    """The estimate with audit tasks among its labels, as they are among the curve's.
+
+    audited: all labels for each one that is trained on.
+    """
+    points = [{**point, "labels": round(audited * point["labels"])} for point in estimate["points"]]
+    return {**estimate, "points": points}

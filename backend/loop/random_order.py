@@ -245,9 +245,9 @@ def _told(labels: int, low: float, middle: float, high: float) -> dict[str, Any]
     if np.isfinite(low):
         about = f"about {middle:.0f}" if np.isfinite(middle) else f"more than {furthest}"
         upper = f"{high:.0f}" if np.isfinite(high) else f"more than {furthest}"
-        needed = f"{about} labels for the score that {labels} reached (95 %: {low:.0f} to {upper})"
+        needed = f"{about} training labels for the score that {labels} reached (95 %: {low:.0f} to {upper})"
     else:
-        needed = f"more than {furthest} labels for the score that {labels} reached"
+        needed = f"more than {furthest} training labels for the score that {labels} reached"
     return {
         "random_labels": _interval(low, middle, high),
         "saved": _saved(labels, low, middle, high),

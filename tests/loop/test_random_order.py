@@ -62,7 +62,7 @@ def test_labels_drawn_at_random_save_nothing(digits):
     assert needed["low"] <= 60
     assert needed["estimate"] < FURTHEST * 60
     assert saved["low"] <= 0
-    assert f"about {needed['estimate']} labels" in found["sentence"]
+    assert f"about {needed['estimate']} training labels" in found["sentence"]
 
 
 def test_labels_that_teach_as_much_as_several_times_as_many_save_most(digits):

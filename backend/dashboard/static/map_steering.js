@@ -45,6 +45,10 @@ export function steer(plot, canvas, root, onZoom) {
   reset();
 }
 
+function afterFrames(count, then) {
+  requestAnimationFrame(() => (count > 1 ? afterFrames(count - 1, then) : then()));
+}
+
 // The scatter plot knows the mouse alone: a finger is told to it as a mouse, two fingers as its wheel.
 function withFingers(canvas) {
   const fingers = new Map();
@@ -64,7 +68,8 @@ function withFingers(canvas) {
     if (fingers.size === 1) {
       tell("mouseenter", event);
       tell("mousemove", event, { buttons: 0 });
-      tell("mousedown", event);
+      // The plot looks where the mouse is once a frame: pressed at once, it would seem dragged here from afar.
+      afterFrames(2, () => fingers.size === 1 && tell("mousedown", event));
     } else {
       tell("mouseup", event);
       apart = spread();
