@@ -49,7 +49,15 @@ function start() {
   });
   plot.subscribe("pointover", (drawn) => hover(drawn));
   plot.subscribe("pointout", unhover);
-  plot.subscribe("lassoStart", () => (lassoing = true));
+  plot.subscribe("lassoStart", () => {
+    lassoing = true;
+    unhover();
+  });
+  // After the selection that comes of it; around nothing there is none.
+  plot.subscribe("lassoEnd", () => setTimeout(() => {
+    lassoing = false;
+    setLasso(false);
+  }));
   plot.subscribe("select", ({ points: drawn }) => choose(drawn));
   plot.subscribe("deselect", () => choose([]));
   plot.subscribe("view", unhover);
@@ -57,13 +65,15 @@ function start() {
 }
 
 async function load() {
-  const response = await fetch(root.dataset.points, { cache: "no-cache" });
-  if (!response.ok) {
-    tell(`The map could not be loaded (${response.status}). No label is lost; the page tries again by itself.`);
+  const response = await fetch(root.dataset.points, { cache: "no-cache" }).catch(() => null);
+  if (!response?.ok) {
+    const why = response?.status ?? "the server does not answer";
+    tell(`The map could not be loaded (${why}). No label is lost; the page tries again by itself.`);
     return;
   }
   if (response.headers.get("ETag") === etag) {
     await response.body?.cancel();
+    if (plot) tell("");
     return;
   }
   points = readPoints(await response.arrayBuffer());
@@ -146,9 +156,6 @@ function showKey(palette) {
       return item;
     }),
   );
-  boxes.forEach((box, i) => {
-    box.closest("tr").querySelector(".key").style.background = palettes(root, points).kind.colours[i];
-  });
 }
 
 function tell(text) {
@@ -160,6 +167,7 @@ function tell(text) {
 let hovering = null;
 function hover(drawn) {
   unhover();
+  if (lassoing) return;
   hovering = new AbortController();
   const { signal } = hovering;
   setTimeout(async () => {
