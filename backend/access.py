@@ -24,7 +24,7 @@ def jobs_of_app() -> Jobs:
 
 def require_basic_auth() -> None:
     """Raises Refused for a request without the configured user and password; where none are set, all may pass."""
-    if jobs_of_app().deployment.settings.basic_auth is not None and not has_basic_auth():
+    if not may_change():
         raise Refused(
             "Wrong user or password: in Label Studio, edit the model and enter BASIC_AUTH_USER and "
             "BASIC_AUTH_PASS of the backend",
@@ -32,9 +32,25 @@ def require_basic_auth() -> None:
         )
 
 
+def require_viewer() -> None:
+    """Raises Refused for a request of neither the configured user nor the viewer."""
+    if not may_change() and not _carries(jobs_of_app().deployment.settings.viewer_auth):
+        raise Refused("Wrong user or password: enter BASIC_AUTH_USER or VIEWER_USER of the backend", 401)
+
+
+def may_change() -> bool:
+    """Whether the request may do everything; where no user and password are set, all may."""
+    return jobs_of_app().deployment.settings.basic_auth is None or has_basic_auth()
+
+
 def has_basic_auth() -> bool:
-    """Whether the request carries the configured user and password; compared in constant time."""
-    expected, given = jobs_of_app().deployment.settings.basic_auth, request.authorization
+    """Whether the request carries the configured user and password."""
+    return _carries(jobs_of_app().deployment.settings.basic_auth)
+
+
+def _carries(expected: tuple[str, str] | None) -> bool:
+    """Whether the request has that user and password; compared in constant time."""
+    given = request.authorization
     if expected is None or given is None or given.type != "basic":
         return False
     user = hmac.compare_digest((given.username or "").encode(), expected[0].encode())

@@ -3,20 +3,27 @@
 from contextlib import suppress
 
 from flask import Flask
+from werkzeug.routing import IntegerConverter, Map
 
 from backend import dashboard, protocol
 from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudioError
 from backend.loop.jobs import Jobs
 from backend.settings import Settings
+from backend.store.tables import LARGEST_ID
 
-LARGEST_BODY = 256 << 20  # bytes; Label Studio sends the tasks of one "Retrieve predictions" in one request
+
+class IdConverter(IntegerConverter):
+    """The numbers in addresses; one that no row can have leads nowhere."""
+
+    def __init__(self, map: Map) -> None:
+        super().__init__(map, max=LARGEST_ID)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """Make the application; gunicorn calls this without arguments, in each of its processes."""
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.url_map.converters["int"] = IdConverter
     deployment = Deployment(settings or Settings())
     deployment.prepare()
     with suppress(LabelStudioError):  # /setup tells of a bad key

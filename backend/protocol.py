@@ -17,7 +17,14 @@ from sqlalchemy import select
 from werkzeug.exceptions import HTTPException
 
 from backend import logs
-from backend.access import Refused, has_basic_auth, jobs_of_app, require_basic_auth
+from backend.access import (
+    Refused,
+    has_basic_auth,
+    jobs_of_app,
+    may_change,
+    require_basic_auth,
+    require_viewer,
+)
 from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig
 from backend.loop import events
@@ -26,19 +33,22 @@ from backend.loop.jobs import Jobs
 from backend.loop.prediction import answer
 from backend.metrics import ERRORS, EVENTS, PREDICTIONS, REQUESTS, exposition
 from backend.settings import InvalidSettings
-from backend.store.tables import Project, ProjectState, Round, RoundState
+from backend.store.tables import LARGEST_ID, Project, ProjectState, Round, RoundState
 
 log = logging.getLogger(__name__)
 routes = Blueprint("protocol", __name__)
 
+SMALL_BODY = 4 << 20  # bytes of a body: a labeling config and its extra params, a form
+LARGEST_EVENT = 64 << 20  # Label Studio tells of up to 5,000 tasks in one event, each with all its data
+LARGEST_BODY = 256 << 20  # it sends the tasks of one "Retrieve predictions" in one request
 LONGEST_REASON = 1_000  # characters; a reason phrase must fit on the status line, and name all strategies
 
 
 class ProjectReference(BaseModel):
     """`ID.unix_created`, as Label Studio names a project to its backends."""
 
-    id: int
-    created: int = 0
+    id: int = Field(ge=0, le=LARGEST_ID)
+    created: int = Field(0, ge=0, lt=2**63)
 
     @classmethod
     def parse(cls, text: Any) -> "ProjectReference":
@@ -97,14 +107,14 @@ class PredictRequest(FromLabelStudio):
 class WebhookProject(BaseModel):
     """The project in a webhook's payload."""
 
-    model_config = ConfigDict(extra="allow")
-    id: int
+    model_config = ConfigDict(extra="ignore")
+    id: int = Field(ge=0, le=LARGEST_ID)
 
 
 class WebhookRequest(BaseModel):
-    """Body of /webhook."""
+    """Body of /webhook, as far as it tells what to do."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="ignore")
     action: str
     project: WebhookProject
 
@@ -167,7 +177,7 @@ def predict() -> Response:
     require_basic_auth()
     body = PredictRequest.model_validate(_json())
     logs.begin_request(project=body.project.id)
-    tasks = [task.model_dump() for task in body.tasks]
+    tasks = [{"id": task.id, "data": task.data} for task in body.tasks]
     results = answer(jobs_of_app().deployment, body.project.id, body.label_config, tasks)
     filled = sum(bool(prediction["result"]) for prediction in results)
     PREDICTIONS.labels("filled").inc(filled)
@@ -178,7 +188,8 @@ def predict() -> Response:
 @routes.post("/webhook")
 def webhook() -> tuple[Response, int]:
     """Commit an event, then answer; the work is done elsewhere."""
-    body = WebhookRequest.model_validate(_json())
+    payload = _json()
+    body = WebhookRequest.model_validate(payload)
     logs.begin_request(project=body.project.id)
     jobs = jobs_of_app()
     action = body.action if body.action in events.KNOWN_ACTIONS else "other"
@@ -187,7 +198,7 @@ def webhook() -> tuple[Response, int]:
     except Refused:
         EVENTS.labels(action, "refused").inc()
         raise
-    outcome = "recorded" if jobs.take_event(body.action, body.project.id, body.model_dump()) else "ignored"
+    outcome = "recorded" if jobs.take_event(body.action, body.project.id, payload) else "ignored"
     EVENTS.labels(action, outcome).inc()
     return jsonify({"status": outcome}), 200
 
@@ -215,7 +226,7 @@ def is_training() -> Response:
 @routes.get("/metrics")
 def metrics() -> Response:
     """What Prometheus scrapes. Label Studio does not ask for it."""
-    require_basic_auth()
+    require_viewer()
     text, content_type = exposition(jobs_of_app().deployment.database, request.headers.get("Accept", ""))
     return Response(text, content_type=content_type)
 
@@ -223,6 +234,24 @@ def metrics() -> Response:
 def _begin() -> None:
     logs.begin_request()
     g.began = time.monotonic()
+    request.max_content_length = _largest_body()
+
+
+def _largest_body() -> int:
+    """Bytes that this request may send; a large body is read only of who may send one."""
+    length = request.content_length or 0
+    if length > SMALL_BODY:
+        if request.endpoint == "protocol.predict" and may_change():
+            return LARGEST_BODY
+        if request.endpoint == "protocol.webhook" and _may_tell():
+            return LARGEST_EVENT
+    return SMALL_BODY
+
+
+def _may_tell() -> bool:
+    """Whether the request carries what some project's webhook does."""
+    given = request.headers.get(events.SECRET_HEADER)
+    return has_basic_auth() or events.is_secret(jobs_of_app().deployment.database, given)
 
 
 def _measure(response: Response) -> Response:
@@ -242,7 +271,10 @@ def _require_webhook_auth(body: WebhookRequest) -> None:
 
 
 def _json() -> Mapping[str, Any]:
-    body = request.get_json(force=True, silent=True)
+    try:
+        body = request.get_json(force=True, silent=True)
+    except RecursionError:
+        raise Refused("The request's body is nested too deeply") from None
     if not isinstance(body, dict):
         raise Refused("The request's body is not a JSON object")
     return body

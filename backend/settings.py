@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.learners.committee import Learner
@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     backend_url: str = Field("http://localhost:9090", description="This backend, as Label Studio reaches it")
     basic_auth_user: str = Field("", description="User that Label Studio must send; empty: no authentication")
     basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password that Label Studio must send")
+    viewer_user: str = Field("", description="User who may look at the dashboard but change nothing")
+    viewer_pass: SecretStr = Field(SecretStr(""), description="Password of that user")
     model_dir: Path = Field(
         Path("data"), description="Folder for the database, embeddings, models and caches"
     )
@@ -58,6 +60,16 @@ class Settings(BaseSettings):
             raise ValueError(f"must be {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, not {level!r}")
         return level.upper()
 
+    @field_validator("viewer_pass")
+    @classmethod
+    def _beside_a_lead(cls, password: SecretStr, info: ValidationInfo) -> SecretStr:
+        lead = info.data.get("basic_auth_user"), info.data.get("basic_auth_pass")
+        if password.get_secret_value() and not (lead[0] and lead[1] and lead[1].get_secret_value()):
+            raise ValueError(
+                "needs BASIC_AUTH_USER and BASIC_AUTH_PASS: without them, whoever comes may change things"
+            )
+        return password
+
     @field_validator("label_studio_url", "backend_url", "label_studio_public_url")
     @classmethod
     def _without_trailing_slash(cls, url: str) -> str:
@@ -75,6 +87,12 @@ class Settings(BaseSettings):
         """User and password that protect the backend, or None where none are set."""
         password = self.basic_auth_pass.get_secret_value()
         return (self.basic_auth_user, password) if self.basic_auth_user and password else None
+
+    @property
+    def viewer_auth(self) -> tuple[str, str] | None:
+        """User and password that may look but not change, or None where none are set."""
+        password = self.viewer_pass.get_secret_value()
+        return (self.viewer_user, password) if self.viewer_user and password else None
 
     @property
     def state_url(self) -> str:
@@ -176,6 +194,8 @@ class LoopSettings(BaseModel):
         merged.update({name: value for name, value in config_attributes.items() if name in names})
         try:
             return cls(**merged)
+        except RecursionError:
+            raise InvalidSettings("a setting is nested too deeply: write it flatter") from None
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0])

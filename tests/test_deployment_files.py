@@ -47,7 +47,11 @@ def test_the_readme_tells_the_defaults() -> None:
             assert row is not None, name
             shown = row.group(2)
             default = field.default
-            if name.startswith("basic_auth") or default in (None, "") or "Secret" in type(default).__name__:
+            if (
+                name.startswith(("basic_auth", "viewer"))
+                or default in (None, "")
+                or "Secret" in type(default).__name__
+            ):
                 assert "–" in shown or "SQLite" in shown, name
             elif isinstance(default, dict):
                 assert str(default).replace("'", '"') in shown, name

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g, render_template, request
 
-from backend.access import Refused, jobs_of_app, require_basic_auth, require_same_origin
+from backend.access import Refused, jobs_of_app, may_change, require_same_origin, require_viewer
 from backend.deployment import Deployment
 from backend.store.tables import Project
 
@@ -26,8 +26,13 @@ FROM_HERE_ONLY = (
 
 @dashboard.before_request
 def _guard() -> None:
-    require_basic_auth()
+    require_viewer()
     if request.method in CHANGES:
+        if not may_change():
+            raise Refused(
+                "You may look but not change, so nothing was done: sign in with BASIC_AUTH_USER to change things.",
+                403,
+            )
         require_same_origin()
     g.nonce = secrets.token_urlsafe(16)
 
@@ -70,4 +75,8 @@ def page(template: str, project: Project | None = None, **values: Any) -> str:
 
 @dashboard.context_processor
 def _for_all_templates() -> dict[str, Any]:
-    return {"nonce": getattr(g, "nonce", ""), "label_studio": deployment().settings.label_studio_for_browsers}
+    return {
+        "nonce": getattr(g, "nonce", ""),
+        "label_studio": deployment().settings.label_studio_for_browsers,
+        "may_change": may_change(),
+    }

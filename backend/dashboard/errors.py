@@ -4,6 +4,7 @@ import logging
 import secrets
 
 from flask import render_template, request
+from werkzeug.exceptions import HTTPException
 
 from backend.access import Refused
 from backend.dashboard.blueprint import dashboard
@@ -31,6 +32,11 @@ def _not_done(error: Exception) -> tuple[str, int]:
 @dashboard.errorhandler(LabelStudioError)
 def _label_studio(error: LabelStudioError) -> tuple[str, int]:
     return _message(f"{error} No label is lost."), 502
+
+
+@dashboard.errorhandler(HTTPException)
+def _http(error: HTTPException) -> tuple[str, int]:
+    return _message(error.description or error.name), error.code or 500
 
 
 @dashboard.errorhandler(Exception)

@@ -32,6 +32,7 @@ class Examination:
         given = [
             settings.label_studio_api_key.get_secret_value(),
             settings.basic_auth_pass.get_secret_value(),
+            settings.viewer_pass.get_secret_value(),
         ]
         for url in (settings.backend_url, settings.database_url, settings.redis_url):
             password = _password(url)

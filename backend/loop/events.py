@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import delete, func, select, update
 
-from backend.store.database import Database
-from backend.store.tables import Event, Project, ProjectState, Task
+from backend.store.database import ROWS_PER_STATEMENT, Database
+from backend.store.tables import LARGEST_ID, Event, Project, ProjectState, Task
 
 SECRET_HEADER = "X-Active-Learning-Secret"  # noqa: S105 (its name, not its value)
 START_TRAINING = "START_TRAINING"
@@ -37,6 +37,14 @@ def secret_matches(database: Database, project_id: int, given: str | None) -> bo
     return bool(expected) and hmac.compare_digest((given or "").encode(), str(expected).encode())
 
 
+def is_secret(database: Database, given: str | None) -> bool:
+    """Whether it is the webhook secret of any project."""
+    with database.read() as session:
+        known = session.scalars(select(Project.webhook_secret).where(Project.webhook_secret != "")).all()
+    matches = [hmac.compare_digest((given or "").encode(), secret.encode()) for secret in known]
+    return any(matches)
+
+
 def record(database: Database, action: str, project_id: int, payload: Mapping[str, Any]) -> bool:
     """Commit an event of a connected project.
 
@@ -58,8 +66,10 @@ def record(database: Database, action: str, project_id: int, payload: Mapping[st
             session.add(Event(project_id=project_id, action=action, task_ids=task_ids))
         # Labeled or deleted: the queue no longer waits for it.
         if (action in ANNOTATION_ACTIONS or action == "TASKS_DELETED") and task_ids:
-            chosen = (Task.project_id == project_id) & Task.id.in_(task_ids)
-            session.execute(update(Task).where(chosen).values(touched=True))
+            for start in range(0, len(task_ids), ROWS_PER_STATEMENT):
+                named = Task.id.in_(task_ids[start : start + ROWS_PER_STATEMENT])
+                touched = update(Task).where(Task.project_id == project_id, named).values(touched=True)
+                session.execute(touched)
     return True
 
 
@@ -102,4 +112,8 @@ def _task_ids(payload: Mapping[str, Any]) -> list[int]:
     """Ids of the tasks that an event names; deleted annotations come without their task."""
     tasks = payload.get("task", payload.get("tasks", []))
     listed: Iterable[Any] = tasks if isinstance(tasks, list) else [tasks]
-    return [task["id"] for task in listed if isinstance(task, Mapping) and isinstance(task.get("id"), int)]
+    return [task["id"] for task in listed if isinstance(task, Mapping) and _is_id(task.get("id"))]
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 < value <= LARGEST_ID

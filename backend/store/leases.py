@@ -7,21 +7,23 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 
 from backend.store.database import Database
-from backend.store.tables import Lease, now
+from backend.store.tables import Lease, UtcDateTime, now
 
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0  # a killed holder blocks the others for so long
 WORKER = "worker"  # the role of the processes that run rounds
 PRESENCE_SECONDS = 60.0  # a process killed on another machine seems present for so long
+LONGEST = timedelta(seconds=2 * PRESENCE_SECONDS)  # what ends later was taken before the clock was put back
 
 
 class LeaseLost(Exception):
@@ -47,18 +49,21 @@ class HeldLease:
             raise LeaseLost(f"the lease {self._name!r} was taken over by another worker")
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Give the lease back; where the store cannot be reached, it ends by itself."""
         self._released.set()
         self._thread.join()
-        with self._database.write() as session:
-            session.execute(delete(Lease).where(Lease.name == self._name, Lease.owner == self._owner))
+        try:
+            with self._database.write() as session:
+                session.execute(delete(Lease).where(Lease.name == self._name, Lease.owner == self._owner))
+        except SQLAlchemyError as error:
+            log.warning("the lease %s is not given back, but ends by itself: %s", self._name, error)
 
     def _renew(self) -> None:
         while not self._released.wait(self._seconds / 4):
             try:
                 self._renewed()
-            except Exception:
-                log.exception("could not renew the lease %s; trying again", self._name)
+            except SQLAlchemyError as error:
+                log.warning("could not renew the lease %s; trying again: %s", self._name, error)
 
     def _renewed(self) -> bool:
         """Renew the lease; whether it was still ours."""
@@ -66,7 +71,7 @@ class HeldLease:
             renewed = session.execute(
                 update(Lease)
                 .where(Lease.name == self._name, Lease.owner == self._owner)
-                .values(until=now() + timedelta(seconds=self._seconds))
+                .values(until=_moment(self._database) + timedelta(seconds=self._seconds))
             )
             return bool(renewed.rowcount)  # type: ignore[attr-defined]
 
@@ -74,7 +79,7 @@ class HeldLease:
 @contextmanager
 def lease(database: Database, name: str, seconds: float = LEASE_SECONDS) -> Iterator[HeldLease | None]:
     """Hold the lease `name` during the block; gives None at once where someone else holds it."""
-    owner = f"{_machine()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    owner = f"{_process()}:{uuid.uuid4().hex[:8]}"
     if not _take(database, name, owner, seconds):
         yield None
         return
@@ -89,11 +94,11 @@ def _take(database: Database, name: str, owner: str, seconds: float) -> bool:
     """Take a lease that is free, in one statement: two who find it free at once can't both get it."""
     with database.read() as session:
         current = session.get(Lease, name)
-    free = Lease.until <= now()
+    free = ~_runs(database)
     if current and _holder_is_dead(current.owner):
         free = or_(free, Lease.owner == current.owner)
     insert = sqlite.insert if database.is_sqlite else postgresql.insert
-    ours = {"owner": owner, "until": now() + timedelta(seconds=seconds)}
+    ours = {"owner": owner, "until": _moment(database) + timedelta(seconds=seconds)}
     statement = insert(Lease).values(name=name, **ours)
     statement = statement.on_conflict_do_update(index_elements=["name"], set_=ours, where=free)
     with database.write() as session:
@@ -103,17 +108,21 @@ def _take(database: Database, name: str, owner: str, seconds: float) -> bool:
 def holder(database: Database, name: str) -> str | None:
     """Who holds the lease now (host:process:…), if anyone."""
     with database.read() as session:
-        current = session.get(Lease, name)
-        if current is None or current.until <= now() or _holder_is_dead(current.owner):
-            return None
-        return current.owner
+        owner = session.scalar(select(Lease.owner).where(Lease.name == name, _runs(database)))
+    return None if owner is None or _holder_is_dead(owner) else owner
+
+
+def give_back_all(database: Database) -> None:
+    """Give back the leases of this process, which is about to end: others need not wait until they end."""
+    with database.write() as session:
+        session.execute(delete(Lease).where(Lease.owner.startswith(f"{_process()}:", autoescape=True)))
 
 
 @contextmanager
 def presence(database: Database, role: str) -> Iterator[None]:
     """Let others see, during the block, that a process in this role runs; see `present`."""
     with database.write() as session:  # those that were killed leave theirs behind
-        session.execute(delete(Lease).where(Lease.name.startswith(f"{role}:"), Lease.until <= now()))
+        session.execute(delete(Lease).where(Lease.name.startswith(f"{role}:"), ~_runs(database)))
     with lease(database, f"{role}:{uuid.uuid4().hex}", PRESENCE_SECONDS):
         yield
 
@@ -121,8 +130,19 @@ def presence(database: Database, role: str) -> Iterator[None]:
 def present(database: Database, role: str) -> int:
     """How many processes in this role run."""
     with database.read() as session:
-        alive = select(Lease.owner).where(Lease.name.startswith(f"{role}:"), Lease.until > now())
+        alive = select(Lease.owner).where(Lease.name.startswith(f"{role}:"), _runs(database))
         return sum(not _holder_is_dead(owner) for owner in session.scalars(alive))
+
+
+def _moment(database: Database) -> ColumnElement[datetime]:
+    """Now, by the one clock that all who share the store can read: the server's, or that of SQLite's machine."""
+    return literal(now(), UtcDateTime) if database.is_sqlite else func.clock_timestamp(type_=UtcDateTime)
+
+
+def _runs(database: Database) -> ColumnElement[bool]:
+    """Condition on `Lease`: it has not ended. A clock that is put back does not prolong it."""
+    moment = _moment(database)
+    return and_(Lease.until > moment, Lease.until <= moment + LONGEST)
 
 
 def _holder_is_dead(owner: str) -> bool:
@@ -137,6 +157,10 @@ def _holder_is_dead(owner: str) -> bool:
     except PermissionError:
         return False
     return False
+
+
+def _process() -> str:
+    return f"{_machine()}:{os.getpid()}"
 
 
 @cache

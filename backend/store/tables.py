@@ -8,6 +8,8 @@ from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, T
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+LARGEST_ID = 2**31 - 1  # that a column of integers takes, and Label Studio gives
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC; SQLite forgets the time zone, so it is put back on reading."""
