@@ -35,6 +35,7 @@ def demo(
 
 def serve() -> NoReturn:
     """Serve Label Studio's calls and the dashboard, with gunicorn."""
+    from backend.gunicorn_worker import THREADS
     from backend.loop.jobs import Jobs
     from backend.metrics import shared_counters
 
@@ -46,8 +47,10 @@ def serve() -> NoReturn:
         f"{settings.host}:{settings.port}",
         "--workers",
         "2",
+        "--worker-class",
+        "backend.gunicorn_worker.Worker",
         "--threads",
-        "8",
+        str(THREADS),
         "--no-control-socket",
     ]
     os.environ.update(shared_counters(settings))
