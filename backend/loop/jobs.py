@@ -22,6 +22,7 @@ from backend.logs import about
 from backend.loop.connection import ConnectingElsewhere, NotConnected, connect
 from backend.loop.embedding import embed_pool, images_to_embed
 from backend.loop.events import DAMAGED, START_TRAINING, record
+from backend.loop.messages import JsonMessages
 from backend.loop.preview import ask_for_preview, make_preview
 from backend.loop.projection import map_outdated, update_map
 from backend.loop.publishing import NotStored, top_up
@@ -280,7 +281,11 @@ def _note_damage(deployment: Deployment, project_id: int) -> bool:
 
 def _create_huey(deployment: Deployment) -> Huey:
     if deployment.settings.redis_url:
-        return RedisHuey("active-learning", url=deployment.settings.redis_url, results=False)
+        url = deployment.settings.redis_url
+        return RedisHuey("active-learning", url=url, results=False, serializer=JsonMessages())
     return SqliteHuey(
-        "active-learning", filename=str(deployment.settings.model_dir / "jobs.db"), results=False
+        "active-learning",
+        filename=str(deployment.settings.model_dir / "jobs.db"),
+        results=False,
+        serializer=JsonMessages(),
     )

@@ -32,7 +32,12 @@ class Database:
         self.is_sqlite = parsed.drivername.startswith("sqlite")
         if self.is_sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        self.engine = sqlalchemy.create_engine(parsed, pool_pre_ping=not self.is_sqlite, pool_size=20)
+        self.engine = sqlalchemy.create_engine(
+            parsed,
+            pool_pre_ping=not self.is_sqlite,
+            pool_size=20,
+            hide_parameters=True,  # of a statement that fails: they are secrets, too
+        )
         self._writer = self.engine.execution_options(write=True)
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
