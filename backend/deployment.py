@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from backend import logs
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.media import MediaFetcher
 from backend.settings import Settings
+from backend.store.artifacts import Artifacts, artifacts_in
 from backend.store.database import Database
 from backend.store.embeddings import EmbeddingStore
+from backend.store.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,16 @@ class Deployment:
     @cached_property
     def embeddings(self) -> EmbeddingStore:
         """The images' embeddings."""
-        return EmbeddingStore(self.settings.model_dir / "embeddings")
+        return EmbeddingStore(self._storage)
 
-    def project_folder(self, project_id: int) -> Path:
-        """Where models of a project are kept."""
-        return self.settings.model_dir / "projects" / str(project_id)
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """Learners, trained embedders, opinions."""
+        return artifacts_in(self._storage, self.settings.model_dir / "artifacts")
 
-    def model_folder(self, project_id: int, version: str) -> Path:
-        """Where the learner of one round is kept."""
-        return self.project_folder(project_id) / "models" / version
+    @cached_property
+    def _storage(self) -> Storage:
+        return Storage(self.settings.storage_url or str(self.settings.model_dir))
 
     def prepare(self) -> None:
         """Bring the folder and the schema up to date; every process calls this when it starts."""

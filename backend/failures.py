@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig
 from backend.settings import InvalidSettings
+from backend.store.storage import StorageUnavailable
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def failures() -> Iterator[None]:
     """Turn the failures that a person can mend into a sentence and exit code 1."""
     try:
         yield
-    except (LabelStudioError, UnsupportedConfig, InvalidSettings) as error:
+    except (LabelStudioError, UnsupportedConfig, InvalidSettings, StorageUnavailable) as error:
         fail(str(error))
     except ValidationError as error:
         first = error.errors()[0]

@@ -33,6 +33,7 @@ from backend.loop.jobs import Jobs
 from backend.loop.prediction import answer
 from backend.metrics import ERRORS, EVENTS, PREDICTIONS, REQUESTS, exposition
 from backend.settings import InvalidSettings
+from backend.store.storage import StorageUnavailable
 from backend.store.tables import LARGEST_ID, Project, ProjectState, Round, RoundState
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(UnsupportedConfig, lambda error: _error(error, 400, str(error)))
     app.register_error_handler(InvalidSettings, lambda error: _error(error, 400, str(error)))
     app.register_error_handler(LabelStudioError, lambda error: _error(error, 502, str(error)))
+    app.register_error_handler(StorageUnavailable, lambda error: _error(error, 503, str(error)))
     app.register_error_handler(ValidationError, lambda error: _error(error, 400, _first_problem(error)))
     app.register_error_handler(
         HTTPException, lambda error: _error(error, error.code or 500, error.description or "")

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -12,10 +14,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from backend.learners.committee import Learner
 from backend.learners.tasks import Detector
 from backend.logs import LogFormat
+from backend.store.storage import LOCAL_SCHEMES
 from strategies import strategy as parse_strategy
 from strategies.stopping import criterion as parse_criterion
 
 ENV_FILE = ".env"
+STORAGE_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}  # by the scheme of STORAGE_URL
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -45,6 +49,9 @@ class Settings(BaseSettings):
     model_dir: Path = Field(
         Path("data"), description="Folder for the database, embeddings, models and caches"
     )
+    storage_url: str = Field(
+        "", description="Where embeddings and models are kept instead: a folder, s3://, gs:// or az://"
+    )
     database_url: str = Field("", description="SQLAlchemy URL of the state; empty: SQLite in MODEL_DIR")
     redis_url: str = Field("", description="Redis for jobs; empty: SQLite in MODEL_DIR")
     media_hosts: str = Field("", description="Comma-separated private hosts that images may come from")
@@ -52,6 +59,22 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field("text", description="text, or json: an object a line")
     host: str = Field("0.0.0.0", description="Address that the server listens on")  # noqa: S104
     port: int = Field(9090, description="Port that the server listens on")
+
+    @field_validator("storage_url")
+    @classmethod
+    def _usable_storage(cls, url: str) -> str:
+        scheme = urlsplit(url).scheme
+        if scheme in LOCAL_SCHEMES:
+            return url
+        if scheme not in STORAGE_PACKAGES:
+            known = ", ".join(f"{name}://" for name in STORAGE_PACKAGES)
+            raise ValueError(f"must be a folder or begin with file://, {known}, not with {scheme!r}")
+        if find_spec(STORAGE_PACKAGES[scheme]) is None:
+            raise ValueError(
+                f"{scheme}:// needs the package {STORAGE_PACKAGES[scheme]}: "
+                f"pip install 'label-studio-active-learning[{scheme}]'"
+            )
+        return url
 
     @field_validator("log_level")
     @classmethod

@@ -12,6 +12,7 @@ from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig
 from backend.loop.actions import NotPossible
 from backend.settings import InvalidSettings
+from backend.store.storage import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,11 @@ def _not_done(error: Exception) -> tuple[str, int]:
 @dashboard.errorhandler(LabelStudioError)
 def _label_studio(error: LabelStudioError) -> tuple[str, int]:
     return _message(f"{error} No label is lost."), 502
+
+
+@dashboard.errorhandler(StorageUnavailable)
+def _storage(error: StorageUnavailable) -> tuple[str, int]:
+    return _message(str(error)), 503
 
 
 @dashboard.errorhandler(HTTPException)

@@ -1,7 +1,6 @@
 """Connecting a Label Studio project to the loop, and putting it back as it was."""
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from backend.loop.registration import (
 )
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings
+from backend.store.artifacts import project_artifacts
 from backend.store.database import Database, upsert
 from backend.store.leases import lease
 from backend.store.tables import Event, Project, ProjectState, Round, RoundState, now
@@ -277,7 +277,7 @@ def _forget(deployment: Deployment, project_id: int) -> None:
         session.execute(delete(Event).where(Event.project_id == project_id))
         session.execute(delete(Project).where(Project.id == project_id))
     deployment.embeddings.delete_project(project_id)
-    shutil.rmtree(deployment.project_folder(project_id), ignore_errors=True)
+    deployment.artifacts.delete(project_artifacts(project_id))
 
 
 @contextmanager

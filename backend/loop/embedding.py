@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from backend.learners.embedding import SELF_SUPERVISED, SEPARATOR, Embedder, Joi
 from backend.loop.audit import random_order
 from backend.loop.rounds import latest_round
 from backend.settings import LoopSettings
+from backend.store.artifacts import project_artifacts
 from backend.store.leases import HeldLease, lease
 from backend.store.tables import Project, ProjectState, Round, Task
 
@@ -39,7 +39,7 @@ POOL_SIZES = (32, 128, 512)
 
 EMBEDDERS_KEPT = 8  # in memory, the last used ones
 
-_loaded: dict[tuple[str, Path], Embedder] = {}
+_loaded: dict[tuple[str, str], Embedder] = {}
 _loading = threading.Lock()
 
 
@@ -51,9 +51,8 @@ def embedder_for(deployment: Deployment, project_id: int, settings: LoopSettings
     Raises:
         BackboneUnavailable: the named backbone can be had neither from the hub's cache nor from the hub.
     """
-    path = deployment.project_folder(project_id) / folder
-    names = [settings.embedding, settings.selection_embedding]
-    return _load(SEPARATOR.join(filter(None, names)), path, lambda: _sample(deployment, project_id))
+    name = SEPARATOR.join(filter(None, [settings.embedding, settings.selection_embedding]))
+    return _load(deployment, project_id, name, folder, lambda: _sample(deployment, project_id))
 
 
 def learner_columns(facts: Mapping[str, Any]) -> slice:
@@ -75,7 +74,7 @@ def _learner_dimensions(embedder: Embedder, settings: LoopSettings) -> int | Non
 
 
 def embedder_folder(deployment: Deployment, project_id: int) -> str:
-    """Where, in the project's folder, an embedder trained on its images is kept; another as the pool grows."""
+    """Where, among the project's artifacts, an embedder trained on its images is kept; another as the pool grows."""
     with deployment.database.read() as session:
         usable = select(func.count()).where(Task.project_id == project_id, Task.broken.is_(None))
         count = session.scalar(usable) or 0
@@ -84,16 +83,22 @@ def embedder_folder(deployment: Deployment, project_id: int) -> str:
 
 def embedder_of(deployment: Deployment, learned: Round) -> Embedder:
     """The embedder whose embeddings the learner of a round was trained on."""
-    name, folder = learned.facts["embedder"], Path(learned.facts["embedder_folder"])
+    name, folder = learned.facts["embedder"], learned.facts["embedder_folder"]
     parts = [SELF_SUPERVISED if p.startswith(SELF_SUPERVISED) else p for p in name.split(SEPARATOR)]
-    return _load(SEPARATOR.join(parts), deployment.project_folder(learned.project_id) / folder, list)
+    return _load(deployment, learned.project_id, SEPARATOR.join(parts), folder, list)
 
 
-def _load(name: str, folder: Path, sample: Callable[[], Sequence[Image]]) -> Embedder:
+def _load(
+    deployment: Deployment, project_id: int, name: str, folder: str, sample: Callable[[], Sequence[Image]]
+) -> Embedder:
     """Load an embedder once in a process, as long as it is in use."""
-    key = (name, folder)
+    artifact = f"{project_artifacts(project_id)}/{folder}"
+    key = (name, deployment.artifacts.address(artifact))
     with _loading:
-        embedder = _loaded.pop(key, None) or load_embedder(name, folder, sample)
+        embedder = _loaded.pop(key, None)
+        if embedder is None:
+            with deployment.artifacts.updating(artifact) as directory:
+                embedder = load_embedder(name, directory, sample)
         _loaded[key] = embedder  # at the end: the last used
         if len(_loaded) > EMBEDDERS_KEPT:
             del _loaded[next(iter(_loaded))]

@@ -35,6 +35,7 @@ from backend.loop.triggers import REASONS, due, when_due
 from backend.settings import InvalidSettings, LoopSettings
 from backend.store.embeddings import DamagedEmbeddings
 from backend.store.leases import WORKER, HeldLease, LeaseLost, lease, presence
+from backend.store.storage import StorageUnavailable
 from backend.store.tables import Event, Project, ProjectState, RoundState, now
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class Jobs:
                     self._review(project_id)
                 if map_outdated(self.deployment, project_id):
                     self._map(project_id)
-            except LeaseLost as error:
+            except (LeaseLost, StorageUnavailable) as error:
                 log.warning("%s", error)
 
     def _run_preview(self, project_id: int) -> None:
@@ -144,21 +145,21 @@ class Jobs:
                 settings = project_settings(self.deployment, project_id)
                 if settings is not None and embed_pool(self.deployment, project_id, settings):
                     self.nudge(project_id)
-            except (LabelStudioError, MediaUnavailable, LeaseLost) as error:
+            except (LabelStudioError, MediaUnavailable, StorageUnavailable, LeaseLost) as error:
                 log.warning("embedding the pool pauses: %s", error)
 
     def _run_map(self, project_id: int) -> None:
         with about(project=project_id):
             try:
                 update_map(self.deployment, project_id)
-            except (LeaseLost, DamagedEmbeddings) as error:
+            except (LeaseLost, DamagedEmbeddings, StorageUnavailable) as error:
                 log.warning("the map is not up to date: %s", error)
 
     def _run_review(self, project_id: int) -> None:
         with about(project=project_id):
             try:
                 review(self.deployment, project_id)
-            except LeaseLost as error:
+            except (LeaseLost, StorageUnavailable) as error:
                 log.warning("%s", error)
 
 
@@ -254,7 +255,7 @@ def _run_due_round(
 def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float], None]) -> None:
     try:
         top_up(deployment, project_id)
-    except (LabelStudioError, NotStored) as error:
+    except (LabelStudioError, NotStored, StorageUnavailable) as error:
         log.warning("topping up the queue waits: %s", error)
         nudge(project_id, TRY_AGAIN_SECONDS)
     except (DamagedWeights, DamagedEmbeddings, FileNotFoundError) as error:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from backend.learners.tasks import Examples, fit_learner, is_usable, load_learne
 from backend.loop.audit import random_order
 from backend.loop.embedding import embedder_of, learner_columns, selection_columns
 from backend.settings import LoopSettings
+from backend.store.artifacts import models
 from backend.store.tables import Round, Task
 from backend.targets import Target
 
@@ -165,14 +165,14 @@ def labeled_count(deployment: Deployment, project_id: int) -> int:
         return session.scalar(query) or 0
 
 
-def learner_folder(deployment: Deployment, learned: Round, control: Control) -> Path:
-    """Where the learner of a control is kept."""
-    return deployment.model_folder(learned.project_id, learned.version) / quote(control.name, safe="")
+def learner_artifact(learned: Round, control: Control) -> str:
+    """The key of the artifact that holds the learner of a control."""
+    return f"{models(learned.project_id)}/{learned.version}/{quote(control.name, safe='')}"
 
 
 def learner_of(deployment: Deployment, learned: Round, control: Control) -> Learner:
     """The learner that a round trained for a control. Raises FileNotFoundError and `weights.DamagedWeights`."""
-    folder = learner_folder(deployment, learned, control)
+    folder = deployment.artifacts.reading(learner_artifact(learned, control))
     return load_learner(control, folder, embed_as(deployment, learned))
 
 

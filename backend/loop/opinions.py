@@ -3,7 +3,6 @@
 The queue keeps the answers about the few tasks that are published; the map shows all.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from backend.labelstudio.control import Control
 from backend.learners.learner import Answers, Learner
 from backend.learners.tasks import has_several_classes
 from backend.learners.weights import Arrays, DamagedWeights, load_weights, save_weights
-from backend.loop.learning import learner_folder
+from backend.loop.learning import learner_artifact
 from backend.store.tables import Round
 from strategies.uncertainty import entropy
 
@@ -62,13 +61,15 @@ def keep_opinions(
         "uncertainty": uncertainty[order],
         "likeliest": likeliest[order],
     }
-    save_weights(_path(deployment, current, control), arrays, {"classes": list(learner.classes)})
+    with deployment.artifacts.writing(opinions_artifact(current, control)) as folder:
+        save_weights(folder / FILE, arrays, {"classes": list(learner.classes)})
 
 
 def read_opinions(deployment: Deployment, learned: Round, control: Control) -> Opinions | None:
     """What the learner of a round said; None where it was not asked, or the file is gone."""
     try:
-        arrays, description = load_weights(_path(deployment, learned, control))
+        folder = deployment.artifacts.reading(opinions_artifact(learned, control))
+        arrays, description = load_weights(folder / FILE)
     except (FileNotFoundError, DamagedWeights):
         return None
     return Opinions(
@@ -76,5 +77,6 @@ def read_opinions(deployment: Deployment, learned: Round, control: Control) -> O
     )
 
 
-def _path(deployment: Deployment, learned: Round, control: Control) -> Path:
-    return learner_folder(deployment, learned, control) / FILE
+def opinions_artifact(learned: Round, control: Control) -> str:
+    """The key of the artifact that holds what a round said; no control's name has an @ in its key."""
+    return f"{learner_artifact(learned, control)}@opinions"

@@ -4,7 +4,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from backend.labelstudio.labeling_config import LabelingConfig, read_labeling_co
 from backend.labelstudio.results import labels_in, write_result
 from backend.learners.learner import Answers, Learner
 from backend.loop.answering import answers_about, answers_about_images
-from backend.loop.learning import learner_folder, learner_of, was_trained
+from backend.loop.learning import learner_artifact, learner_of, was_trained
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings
 from backend.store.tables import Project, QueueEntry, Round
@@ -26,7 +25,7 @@ LEARNERS_KEPT = 32  # in memory, the last used ones
 QUEUE_STEP = 2.0**-21  # exact in binary, so that ranks up to 2**20 give distinct scores below 0.5
 NO_MODEL_VERSION = "active-learning"  # before the first round is published
 
-_loaded: dict[Path, Learner] = {}
+_loaded: dict[str, Learner] = {}
 _loading = threading.Lock()
 
 
@@ -154,10 +153,10 @@ def _published_ranks(deployment: Deployment, learned: Round, task_ids: Sequence[
 
 def _kept_learner(deployment: Deployment, learned: Round, control: Control) -> Learner:
     """A learner, loaded once in a process; a version that is served is not trained again."""
-    folder = learner_folder(deployment, learned, control)
+    address = deployment.artifacts.address(learner_artifact(learned, control))
     with _loading:
-        learner = _loaded.pop(folder, None) or learner_of(deployment, learned, control)
-        _loaded[folder] = learner  # at the end: the last used
+        learner = _loaded.pop(address, None) or learner_of(deployment, learned, control)
+        _loaded[address] = learner  # at the end: the last used
         if len(_loaded) > LEARNERS_KEPT:
             del _loaded[next(iter(_loaded))]
         return learner

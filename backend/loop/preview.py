@@ -14,6 +14,7 @@ from backend.loop.rounds import served_round
 from backend.settings import InvalidSettings
 from backend.store.embeddings import DamagedEmbeddings
 from backend.store.leases import HeldLease, lease
+from backend.store.storage import StorageUnavailable
 from backend.store.tables import Project, Round
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,14 @@ def _ranked(
         return {"state": "failed", "problem": "No round has been published yet."}
     try:
         ranking = _Previewed(deployment, served, held, extra_params).ranking
-    except (InvalidSettings, ValueError, OSError, DamagedEmbeddings, DamagedWeights) as error:
+    except (
+        InvalidSettings,
+        ValueError,
+        OSError,
+        DamagedEmbeddings,
+        DamagedWeights,
+        StorageUnavailable,
+    ) as error:
         return {"state": "failed", "problem": str(error)}
     except Exception as error:  # somebody waits for an answer
         log.exception("the preview failed")

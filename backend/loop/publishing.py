@@ -21,6 +21,8 @@ from backend.store.tables import Project, ProjectState, QueueEntry, Round, Task,
 log = logging.getLogger(__name__)
 
 IMPORT_CHUNK = 1_000
+# By a name of its own: PostgreSQL does not see that two comparisons with a parameter are the same.
+SKIPPED = (Task.skips > 0).label("skipped")
 
 
 class NotStored(Exception):
@@ -139,10 +141,10 @@ def remaining(deployment: Deployment, current: Round) -> tuple[int, int]:
     unlabeled = unlabeled_now(current.project_id)
     with deployment.database.read() as session:
         counts = session.execute(
-            select(QueueEntry.published, Task.skips > 0, func.count())
+            select(QueueEntry.published, SKIPPED, func.count())
             .join(Task, (Task.id == QueueEntry.task_id) & unlabeled)
             .where(QueueEntry.round_id == current.id)
-            .group_by(QueueEntry.published, Task.skips > 0)
+            .group_by(QueueEntry.published, SKIPPED.name)
         ).all()
     waiting = sum(count for published, skipped, count in counts if published and not skipped)
     return waiting, sum(count for published, _, count in counts if not published)

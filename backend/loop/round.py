@@ -26,6 +26,7 @@ from backend.loop.steps import STEPS
 from backend.settings import InvalidSettings
 from backend.store.embeddings import DamagedEmbeddings
 from backend.store.leases import HeldLease, LeaseLost
+from backend.store.storage import StorageUnavailable
 from backend.store.tables import Project, ProjectState, Round, RoundState, now
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,14 @@ FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0  # seconds before a step that failed is tri
 FAILURES = 3  # that a round may have for reasons that waiting is not known to mend
 
 # These go away by themselves, or when a person mends what the message says; the round waits for it.
-OUTAGES = (LabelStudioUnavailable, MediaUnavailable, PublishingElsewhere, ImportedTwice, OperationalError)
+OUTAGES = (
+    LabelStudioUnavailable,
+    MediaUnavailable,
+    StorageUnavailable,
+    PublishingElsewhere,
+    ImportedTwice,
+    OperationalError,
+)
 FOR_A_PERSON = (LabelStudioError, UnsupportedConfig, InvalidSettings, BackboneUnavailable, OSError)
 OUR_FAULT = (RequestRefused, PredictionsRefused)  # although they come from Label Studio
 

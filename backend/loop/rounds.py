@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from backend.deployment import Deployment
+from backend.store.artifacts import models
 from backend.store.tables import Project, Round, RoundState
 
 LEARNER_OF = "learner_of"  # the fact of a round that names the version whose learners it has taken over
+FAILED_AFTER = "failed_after"  # the fact of a round that failed: id of the last event by then
 
 
 def latest_round(deployment: Deployment, project_id: int) -> Round | None:
@@ -65,8 +67,8 @@ def round_of_version(deployment: Deployment, project_id: int, version: str) -> R
 
 
 def rounds_with_models(deployment: Deployment, project_id: int) -> Sequence[Round]:
-    """The rounds that were published, newest first, and whose learners are still on the disk."""
-    kept = [folder.name for folder in (deployment.project_folder(project_id) / "models").glob("round-*")]
+    """The rounds that were published, newest first, and whose learners are still kept."""
+    kept = deployment.artifacts.names(models(project_id))
     with deployment.database.read() as session:
         return session.scalars(
             select(Round)

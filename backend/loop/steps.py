@@ -4,7 +4,6 @@ Each logs what a person wants to know of it; the round keeps these lines.
 """
 
 import logging
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from backend.loop.opinions import keep_opinions
 from backend.loop.round_run import ControlRun, RoundRun
 from backend.loop.rounds import rounds_with_models, served_round
 from backend.loop.sync import sync
+from backend.store.artifacts import models
 from backend.store.leases import lease
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,10 @@ def _fit(run: RoundRun, one: ControlRun) -> dict[str, Any]:
                 note_broken(run.deployment, run.project_id, broken.task_id, str(broken))
                 del one.labeled  # read again, without it
                 continue
-            learner.save(learning.learner_folder(run.deployment, run.current, one.control))
+            with run.deployment.artifacts.writing(
+                learning.learner_artifact(run.current, one.control)
+            ) as folder:
+                learner.save(folder)
             counts = len(training), len(learner.classes), one.settings.members
             log.info("fit %s: %d labels, %d classes, %d members", one.control.name, *counts)
         else:
@@ -91,10 +94,10 @@ def _take_over(run: RoundRun, one: ControlRun) -> dict[str, Any]:
     assert earlier is not None
     facts = learning.control_facts(earlier, one.control)
     if facts.get("trained"):
-        source = learning.learner_folder(run.deployment, earlier, one.control)
-        target = learning.learner_folder(run.deployment, run.current, one.control)
+        source = learning.learner_artifact(earlier, one.control)
+        target = learning.learner_artifact(run.current, one.control)
         if target != source:
-            shutil.copytree(source, target, dirs_exist_ok=True)
+            run.deployment.artifacts.copy(source, target)
     return {"trained": False, "cold_start": NOT_LEARNED_THEN, "training": 0, "task": one.control.task} | {
         name: facts[name] for name in ("task", "training", "cold_start", "trained") if name in facts
     }
@@ -166,14 +169,13 @@ def publish(run: RoundRun) -> None:
 
 
 def clean(run: RoundRun) -> None:
-    """Remove what earlier rounds left in Label Studio and on disk."""
+    """Remove what earlier rounds left in Label Studio and in the storage."""
     publishing.clean_up(run.deployment, run.current)
     newest = rounds_with_models(run.deployment, run.project_id)[:MODELS_KEPT]
     kept = {one.version for one in newest} | {run.current.version}
-    models = run.deployment.project_folder(run.project_id) / "models"
-    for folder in models.glob("round-*"):
-        if folder.name not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
+    for version in run.deployment.artifacts.names(models(run.project_id)):
+        if version not in kept:
+            run.deployment.artifacts.delete(f"{models(run.project_id)}/{version}")
 
 
 def decide(run: RoundRun) -> None:

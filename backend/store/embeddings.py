@@ -1,17 +1,17 @@
 """Embeddings: one vector an image, in Lance tables, one for each project and embedder."""
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import lance
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from backend.store.storage import Storage, StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 FILTERED = 5_000  # with more tasks than these, all are read and the others dropped
 BLOCK = 20_000  # rows that `blocks` gives at a time
+SUFFIX = ".lance"
+ATTEMPTS = 2  # to read a table before it counts as damaged: an object storage may have been out for a moment
 COMPACT_AFTER_FRAGMENTS = 64  # many small appends make reading slow
 
 
@@ -29,20 +31,20 @@ class DamagedEmbeddings(Exception):
         embedder: whose embeddings it holds.
     """
 
-    def __init__(self, path: Path, embedder: str, error: Exception) -> None:
-        super().__init__(f"The embeddings in {path} cannot be read ({error}); they are computed anew.")
+    def __init__(self, table: str, embedder: str, error: Exception) -> None:
+        super().__init__(f"The embeddings in {table} cannot be read ({error}); they are computed anew.")
         self.embedder = embedder
 
 
 class EmbeddingStore:
-    """Embeddings of all projects under one folder. Methods that read may raise DamagedEmbeddings.
+    """Embeddings of all projects in one storage. Methods that read may raise DamagedEmbeddings.
 
-    A task that was embedded twice (its image changed, or a worker was killed between writing and noting
-    it) has two rows; the later one counts.
+    Every method may raise `storage.StorageUnavailable`. A task that was embedded twice (its image changed, or a
+    worker was killed between writing and noting it) has two rows; the later one counts.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
         self._writing = threading.Lock()
 
     def append(
@@ -60,22 +62,28 @@ class EmbeddingStore:
                 "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
             }
         )
-        path = self._path(project_id, embedder)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        where = self._storage.at(_table(project_id, embedder))
         with self._writing:
-            dataset = lance.write_dataset(table, path, mode="append")
+            try:
+                with self._storage.reaching(writing=True):
+                    dataset = lance.write_dataset(
+                        table, where, mode="append", storage_options=self._storage.lance_options()
+                    )
+            except (ValueError, OSError, StorageUnavailable):
+                self.rows(project_id, embedder)  # tells where it is the table that is damaged
+                raise
             if len(dataset.get_fragments()) >= COMPACT_AFTER_FRAGMENTS:
                 try:
                     dataset.optimize.compact_files()
                 except Exception:
-                    log.exception("could not compact %s; a later append tries again", path)
+                    log.exception("could not compact %s; a later append tries again", where)
 
     def task_ids(self, project_id: int, embedder: str) -> NDArray[np.int64]:
         """Ids (n,) of the tasks that have an embedding, ascending."""
-        path = self._path(project_id, embedder)
-        if not _written(path):
+        if not self._written(project_id, embedder):
             return np.empty(0, np.int64)
-        table = _reading(path, lambda: lance.dataset(path).to_table(columns=["task_id"]))
+        opened = partial(self._open, project_id, embedder)
+        table = self._reading(project_id, embedder, lambda: opened().to_table(columns=["task_id"]))
         ids: NDArray[np.int64] = np.unique(table["task_id"].to_numpy())
         return ids
 
@@ -86,13 +94,13 @@ class EmbeddingStore:
 
         A task without a stored embedding is left out.
         """
-        path = self._path(project_id, embedder)
-        if not _written(path):
+        if not self._written(project_id, embedder):
             return np.empty(0, np.int64), np.empty((0, 0), np.float32)
         few = task_ids is not None and len(task_ids) <= FILTERED
         chosen = f"task_id IN ({','.join(map(str, task_ids or ())) or 'NULL'})" if few else None
         columns = ["task_id", "vector"]
-        table = _reading(path, lambda: lance.dataset(path).to_table(columns=columns, filter=chosen))
+        opened = partial(self._open, project_id, embedder)
+        table = self._reading(project_id, embedder, lambda: opened().to_table(columns=columns, filter=chosen))
         ids = table["task_id"].to_numpy()
         vectors = _vectors(table)
         # The last row of a task counts: look at them in reverse, where np.unique keeps the first.
@@ -106,51 +114,75 @@ class EmbeddingStore:
 
     def rows(self, project_id: int, embedder: str) -> int:
         """How many rows are stored, an image that was embedded twice counted twice."""
-        path = self._path(project_id, embedder)
-        return _reading(path, lambda: lance.dataset(path).count_rows()) if _written(path) else 0
+        if not self._written(project_id, embedder):
+            return 0
+        opened = partial(self._open, project_id, embedder)
+        return self._reading(project_id, embedder, lambda: int(opened().count_rows()))
 
     def blocks(
         self, project_id: int, embedder: str, start: int = 0
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """All rows from `start` on in the order in which they were appended, in blocks: ids (n,), embeddings (n, d)."""
-        path = self._path(project_id, embedder)
-        if not _written(path):
+        if not self._written(project_id, embedder):
             return
-        dataset = _reading(path, lambda: lance.dataset(path))
+        dataset = self._reading(project_id, embedder, partial(self._open, project_id, embedder))
         for first in range(start, dataset.count_rows(), BLOCK):
-            table = _reading(path, partial(dataset.to_table, limit=BLOCK, offset=first))
+            read = partial(dataset.to_table, limit=BLOCK, offset=first)
+            table = self._reading(project_id, embedder, read)
             yield table["task_id"].to_numpy(), _vectors(table)
 
     def versions_of(self, project_id: int) -> list[str]:
         """Names of the embedders that have embeddings of this project."""
-        return sorted(path.stem for path in self._project(project_id).glob("*.lance"))
+        names = self._storage.names(_project(project_id))
+        return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
 
     def set_aside(self, project_id: int, embedder: str) -> None:
         """Begin a table anew. The old one stays beside it, as `….damaged`, for a person to look at."""
-        path = self._path(project_id, embedder)
-        aside = path.with_suffix(".damaged")
-        shutil.rmtree(aside, ignore_errors=True)
-        path.replace(aside)
-        log.warning("%s was damaged and is now %s; delete it when you do not need it", path, aside)
+        table = _table(project_id, embedder)
+        aside = table.removesuffix(SUFFIX) + ".damaged"
+        self._storage.move(table, aside)
+        log.warning(
+            "%s was damaged and is now %s; delete it when you do not need it",
+            self._storage.at(table),
+            self._storage.at(aside),
+        )
 
     def delete(self, project_id: int, embedder: str) -> None:
         """Forget the embeddings of one embedder."""
-        shutil.rmtree(self._path(project_id, embedder), ignore_errors=True)
+        self._storage.delete(_table(project_id, embedder))
 
     def delete_project(self, project_id: int) -> None:
         """Forget the embeddings of a project."""
-        shutil.rmtree(self._project(project_id), ignore_errors=True)
+        self._storage.delete(_project(project_id))
 
-    def _project(self, project_id: int) -> Path:
-        return self._folder / f"project-{project_id}"
+    def _written(self, project_id: int, embedder: str) -> bool:
+        """Whether anything was ever appended; a first append that was cut short leaves a folder."""
+        versions = self._storage.names(f"{_table(project_id, embedder)}/_versions")
+        return any(name.endswith(".manifest") for name in versions)
 
-    def _path(self, project_id: int, embedder: str) -> Path:
-        return self._project(project_id) / f"{embedder}.lance"
+    def _open(self, project_id: int, embedder: str) -> Any:
+        where = self._storage.at(_table(project_id, embedder))
+        return lance.dataset(where, storage_options=self._storage.lance_options())
+
+    def _reading(self, project_id: int, embedder: str, read: Callable[[], T]) -> T:
+        """What `read` gives of a table. Lance reports damage, and an outage, as one of many errors."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return read()
+            except (ValueError, OSError) as error:
+                self._storage.probe()
+                if attempt == ATTEMPTS - 1:
+                    where = self._storage.at(_table(project_id, embedder))
+                    raise DamagedEmbeddings(where, embedder, error) from error
+        raise AssertionError
 
 
-def _written(path: Path) -> bool:
-    """Whether anything was ever appended; a first append that was cut short leaves a folder."""
-    return any((path / "_versions").glob("*.manifest"))
+def _project(project_id: int) -> str:
+    return f"embeddings/project-{project_id}"
+
+
+def _table(project_id: int, embedder: str) -> str:
+    return f"{_project(project_id)}/{embedder}{SUFFIX}"
 
 
 def _vectors(table: pa.Table) -> NDArray[np.float32]:
@@ -159,11 +191,3 @@ def _vectors(table: pa.Table) -> NDArray[np.float32]:
         table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
     )
     return vectors
-
-
-def _reading(path: Path, read: Callable[[], T]) -> T:
-    """What `read` gives; Lance reports damage as one of many errors."""
-    try:
-        return read()
-    except (ValueError, OSError) as error:
-        raise DamagedEmbeddings(path, path.stem, error) from error

@@ -14,6 +14,7 @@ from backend.dashboard.map_points import NONE, UNKNOWN
 from backend.learners.weights import save_weights
 from backend.loop.projection import SUFFIX
 from backend.store.embeddings import EmbeddingStore
+from backend.store.storage import Storage
 from backend.store.tables import Event, Project, QueueEntry, Task
 from tests.dashboard.points import Read, read_points
 from tests.dashboard.stored_loop import StoredLoop
@@ -24,7 +25,7 @@ MAP = f"small{SUFFIX}40"
 def draw(loop: StoredLoop, ids: list[int]) -> None:
     """Give tasks a place: that of task 5 is (0.5, -0.5)."""
     rows = np.array([[task_id / 10, -task_id / 10, 1] for task_id in ids], np.float32)
-    EmbeddingStore(loop.settings.model_dir / "embeddings").append(3, MAP, ids, rows)
+    EmbeddingStore(Storage(str(loop.settings.model_dir))).append(3, MAP, ids, rows)
 
 
 def fetch(loop: StoredLoop, etag: str = "") -> TestResponse:
@@ -86,7 +87,7 @@ def test_annotators_say_the_class_of_labeled_tasks_and_the_committee_that_of_the
 
     with loop.database.read() as session:
         served = session.get_one(Project, 3).published_round
-    path = loop.settings.model_dir / "projects/3/models/round-2-abcdef/kind/opinions.safetensors"
+    path = loop.settings.model_dir / "projects/3/models/round-2-abcdef/kind@opinions/opinions.safetensors"
     assert served == 3
     arrays = {
         "task_ids": np.array([2, 30, 31, 32, 99]),

@@ -75,6 +75,7 @@ class RunningLoop:
             port=port,
             database_url=variables.get("DATABASE_URL", ""),
             redis_url=variables.get("REDIS_URL", ""),
+            storage_url=variables.get("STORAGE_URL", ""),
             basic_auth_user=variables.get("BASIC_AUTH_USER", ""),
             basic_auth_pass=SecretStr(variables.get("BASIC_AUTH_PASS", "")),
         )

@@ -12,6 +12,7 @@ from backend.loop.round import run_round
 from backend.loop.round_run import RoundRun
 from backend.loop.rounds import start_round
 from backend.loop.steps import STEPS
+from backend.store.artifacts import project_artifacts
 from backend.store.leases import lease
 from backend.store.tables import ProjectState, QueueEntry, Round
 from tests.conftest import DigitsProject, choice
@@ -348,7 +349,7 @@ def test_a_deleted_project_stops_its_loop_and_no_other(
 
     assert quick_command(loop, "disconnect", "--project", str(doomed.id)).code == 0
     assert quick_command(loop, "status", "--project", str(doomed.id)).code == 1
-    assert not loop.deployment.project_folder(doomed.id).exists()
+    assert not (loop.deployment.settings.model_dir / project_artifacts(doomed.id)).exists()
 
 
 def test_a_project_deleted_while_its_round_waits(

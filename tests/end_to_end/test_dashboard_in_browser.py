@@ -11,6 +11,7 @@ from playwright.sync_api import ConsoleMessage, Page, expect
 from sqlalchemy import select
 
 from backend.demo.label_studio import LabelStudioServer
+from backend.store.artifacts import models
 from backend.store.tables import QueueEntry
 from tests.conftest import DigitsProject, make_digits_project
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
@@ -195,7 +196,7 @@ def test_going_back_serves_the_earlier_model_and_pauses(
     expect(page.locator("#state")).to_contain_text("The loop is paused", timeout=30_000)
     earlier = before.number - 1
     assert after.reason == f"someone went back to the model of round {earlier}"
-    folder = loop.deployment.project_folder(project.id) / "models"
+    folder = loop.deployment.settings.model_dir / models(project.id)
     taken = next(folder.glob(f"round-{earlier}-*"))
     for file in (path for path in taken.rglob("*") if path.is_file()):
         if "opinions" not in file.name:

@@ -26,6 +26,7 @@ from backend.loop.jobs import project_settings
 from backend.loop.status import describe
 from backend.loop.steps import STEPS
 from backend.store.database import upsert
+from backend.store.artifacts import models
 from backend.store.tables import Event, QueueEntry, Round, RoundState, Task
 from tests.conftest import DigitsProject, make_digits_project
 from tests.end_to_end.faulty_worker import Faults
@@ -90,7 +91,7 @@ class Ordeal:
         """Where the newest round keeps its model."""
         latest = self.loop.latest(project.id)
         assert latest is not None
-        return self.loop.deployment.model_folder(project.id, latest.version)
+        return self.loop.deployment.settings.model_dir / models(project.id) / latest.version
 
     def status(self, project: DigitsProject) -> str:
         """What `active-learning status` tells."""

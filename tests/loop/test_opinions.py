@@ -8,8 +8,7 @@ from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import read_labeling_config
 from backend.learners.class_answers import ClassAnswers
 from backend.learners.classification import HeadCommittee
-from backend.loop.learning import learner_folder
-from backend.loop.opinions import FILE, keep_opinions, read_opinions
+from backend.loop.opinions import FILE, keep_opinions, opinions_artifact, read_opinions
 from backend.settings import Settings
 from backend.store.tables import Round
 
@@ -65,5 +64,5 @@ def test_what_is_not_there_or_damaged_is_no_opinion(deployment: Deployment) -> N
     (control,) = read_labeling_config(CONFIG.format(more="")).controls
     assert read_opinions(deployment, CURRENT, control) is None
     keep(deployment, [1], [[1, 0, 0, 0]], several=False)
-    (learner_folder(deployment, CURRENT, control) / FILE).write_bytes(b"nonsense")
+    (deployment.artifacts.reading(opinions_artifact(CURRENT, control)) / FILE).write_bytes(b"nonsense")
     assert read_opinions(deployment, CURRENT, control) is None

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from backend.store.embeddings import COMPACT_AFTER_FRAGMENTS, DamagedEmbeddings, EmbeddingStore
+from backend.store.storage import Storage
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> EmbeddingStore:
-    return EmbeddingStore(tmp_path / "embeddings")
+    return EmbeddingStore(Storage(str(tmp_path)))
 
 
 def vectors(*first: float) -> np.ndarray:
