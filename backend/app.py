@@ -29,6 +29,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     with suppress(LabelStudioError):  # /setup tells of a bad key
         _ = deployment.label_studio  # its library takes seconds to load, and /setup has but three
     app.extensions["jobs"] = Jobs(deployment)
+    app.extensions[
+        "jobs"
+    ].reconcile_soon()  # this process may replace one that died in the middle of an answer
     protocol.register(app)
     dashboard.register(app)
     return app

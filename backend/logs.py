@@ -83,3 +83,5 @@ def set_up(level: str, log_format: LogFormat) -> None:
     # One line a request would bury what the loop says.
     for chatty in ("httpx", "huey", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It tells with a traceback of each connection that can't even be closed, because the database is away.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)

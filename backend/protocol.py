@@ -14,6 +14,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from backend import logs
@@ -33,6 +34,7 @@ from backend.loop.jobs import Jobs
 from backend.loop.prediction import answer
 from backend.metrics import ERRORS, EVENTS, PREDICTIONS, REQUESTS, exposition
 from backend.settings import InvalidSettings
+from backend.store.database import AWAY, is_outage
 from backend.store.storage import StorageUnavailable
 from backend.store.tables import LARGEST_ID, Project, ProjectState, Round, RoundState
 
@@ -128,6 +130,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(Refused, lambda error: _error(error, error.status, str(error)))
     app.register_error_handler(UnsupportedConfig, lambda error: _error(error, 400, str(error)))
     app.register_error_handler(InvalidSettings, lambda error: _error(error, 400, str(error)))
+    app.register_error_handler(SQLAlchemyError, _database)
     app.register_error_handler(LabelStudioError, lambda error: _error(error, 502, str(error)))
     app.register_error_handler(StorageUnavailable, lambda error: _error(error, 503, str(error)))
     app.register_error_handler(ValidationError, lambda error: _error(error, 400, _first_problem(error)))
@@ -298,6 +301,14 @@ def _error(error: Exception, status: int, message: str) -> Response:
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="active learning"'
     return response
+
+
+def _database(error: SQLAlchemyError) -> Response:
+    """A database that is away for a moment is no fault of ours, and no reason for a traceback."""
+    if not is_outage(error):
+        return _unexpected(error)
+    log.warning("%s cannot be answered, for the database cannot be used: %s", request.path, error)
+    return _error(error, 503, AWAY)
 
 
 def _unexpected(error: Exception) -> Response:

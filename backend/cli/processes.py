@@ -1,5 +1,6 @@
 """The commands that run on: the server, the worker, the demo."""
 
+import logging
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -36,11 +37,9 @@ def demo(
 def serve() -> NoReturn:
     """Serve Label Studio's calls and the dashboard, with gunicorn."""
     from backend.gunicorn_worker import THREADS
-    from backend.loop.jobs import Jobs
     from backend.metrics import shared_counters
 
     with deployed() as deployment:  # prepared once, before several processes would
-        Jobs(deployment).reconcile_soon()
         settings = deployment.settings
     arguments = [
         "--bind",
@@ -67,3 +66,5 @@ def worker() -> None:
     with deployed() as deployment:
         os.nice(5)  # answering Label Studio goes before training
         Jobs(deployment).run_worker()
+    logging.shutdown()
+    os._exit(0)  # see `run_worker`

@@ -4,6 +4,7 @@ import logging
 import secrets
 
 from flask import render_template, request
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from backend.access import Refused
@@ -12,6 +13,7 @@ from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig
 from backend.loop.actions import NotPossible
 from backend.settings import InvalidSettings
+from backend.store.database import AWAY, is_outage
 from backend.store.storage import StorageUnavailable
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,11 @@ def _not_done(error: Exception) -> tuple[str, int]:
 @dashboard.errorhandler(LabelStudioError)
 def _label_studio(error: LabelStudioError) -> tuple[str, int]:
     return _message(f"{error} No label is lost."), 502
+
+
+@dashboard.errorhandler(SQLAlchemyError)
+def _database(error: SQLAlchemyError) -> tuple[str, int]:
+    return (_message(AWAY), 503) if is_outage(error) else _unexpected(error)
 
 
 @dashboard.errorhandler(StorageUnavailable)

@@ -53,7 +53,7 @@ class BackendProcesses:
         self.start_process("serve")
         self.start_process("worker")
         deadline = time.monotonic() + START_TIMEOUT
-        while not self._healthy():
+        while not self.answers():
             if not self.running("serve") or time.monotonic() > deadline:
                 self.stop()
                 raise BackendStartError(
@@ -90,6 +90,14 @@ class BackendProcesses:
         if self.running(command):
             os.killpg(self._processes[command].pid, signal_number)
 
+    def pids(self, command: str) -> list[int]:
+        """A process, and after it those that it has started."""
+        if not self.running(command):
+            return []
+        first = self._processes[command].pid
+        started = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return [first, *map(int, started)]
+
     def running(self, command: str) -> bool:
         """Whether the process runs."""
         process = self._processes.get(command)
@@ -108,7 +116,8 @@ class BackendProcesses:
         path = self.log(command)
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
-    def _healthy(self) -> bool:
+    def answers(self) -> bool:
+        """Whether the server answers."""
         try:
             return httpx.get(f"{self.url}/health", timeout=2, trust_env=False).is_success
         except httpx.HTTPError:

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -19,7 +21,15 @@ class LabelStudioError(Exception):
 
 
 class LabelStudioUnavailable(LabelStudioError):
-    """Down, too slow, failing (5xx) or overloaded (429). Try again later."""
+    """Down, too slow, failing (5xx) or overloaded (429). Try again later.
+
+    Attributes:
+        retry_after: seconds after which it asked to be tried again, where it did.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class AccessDenied(LabelStudioError):
@@ -104,8 +114,10 @@ def _failure(url: str, request: httpx.Request, response: httpx.Response) -> Labe
             f"{url} redirects to {target}. Set LABEL_STUDIO_URL to the address it is served from."
         )
     if status >= 500 or status in (408, 429):
+        seconds = _retry_after(response)
+        when = "Try again later." if seconds is None else f"It asks to be tried again in {seconds:.0f} s."
         return LabelStudioUnavailable(
-            f"Label Studio at {url} failed (HTTP {status}{reason}). Try again later."
+            f"Label Studio at {url} failed (HTTP {status}{reason}). {when}", seconds
         )
     if status == 401:
         return AccessDenied(f"Label Studio at {url} does not accept the API key{reason}. {KEY_REMEDY}")
@@ -130,6 +142,18 @@ def _not_found(url: str, asked: httpx.URL) -> LabelStudioError:
     if re.search(r"/\d+/?$", asked.path):
         return ProjectNotFound(f"Label Studio at {url} has no {asked.path} (any more).")
     return LabelStudioError(f"There is no Label Studio at {url} (HTTP 404). Check LABEL_STUDIO_URL.")
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds to wait, as the header Retry-After gives them, or the moment that it names; None without one."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _is_json(response: httpx.Response) -> bool:

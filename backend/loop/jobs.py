@@ -6,22 +6,26 @@ A nudge that is lost is made good within a minute by `reconcile`; one that comes
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from huey import RedisHuey, SqliteHuey, crontab
 from huey.api import Huey
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import select, update
 
 from backend.deployment import Deployment
-from backend.labelstudio.client import LabelStudioError
+from backend.labelstudio.client import LabelStudioError, LabelStudioUnavailable
 from backend.labelstudio.labeling_config import UnsupportedConfig, read_labeling_config
 from backend.labelstudio.media import MediaUnavailable
-from backend.learners.weights import DamagedWeights
 from backend.logs import about
 from backend.loop.connection import ConnectingElsewhere, NotConnected, connect
+from backend.loop.damage import DAMAGE, note_damage
 from backend.loop.embedding import embed_pool, images_to_embed
-from backend.loop.events import DAMAGED, START_TRAINING, record
+from backend.loop.events import START_TRAINING, record
 from backend.loop.messages import JsonMessages
 from backend.loop.preview import ask_for_preview, make_preview
 from backend.loop.projection import map_outdated, update_map
@@ -29,19 +33,21 @@ from backend.loop.publishing import NotStored, top_up
 from backend.loop.reconciliation import notice_missed_changes
 from backend.loop.review import review, to_review
 from backend.loop.round import pause_until_due, run_round
-from backend.loop.rounds import latest_round, served_round, start_round, unfinished_round
+from backend.loop.rounds import served_round, start_round, unfinished_round
 from backend.loop.steps import STEPS
 from backend.loop.triggers import REASONS, due, when_due
 from backend.settings import InvalidSettings, LoopSettings
+from backend.store.database import is_outage
 from backend.store.embeddings import DamagedEmbeddings
-from backend.store.leases import WORKER, HeldLease, LeaseLost, lease, presence
+from backend.store.leases import WORKER, HeldLease, LeaseLost, give_back_all, lease, presence
 from backend.store.storage import StorageUnavailable
-from backend.store.tables import Event, Project, ProjectState, RoundState, now
+from backend.store.tables import Project, ProjectState, now
 
 log = logging.getLogger(__name__)
 
 WORKERS = 4  # threads: rounds and topping up go on while a pool is being embedded
 TRY_AGAIN_SECONDS = 5.0
+REDIS_PATIENCE = 3.0  # seconds that Redis may be silent; a nudge that is lost is made good
 
 
 class Jobs:
@@ -93,13 +99,16 @@ class Jobs:
 
     def reconcile(self) -> None:
         """Look for what Label Studio changed without telling us, and nudge every project."""
-        for project_id in self._live_projects():
-            with about(project=project_id):
-                try:
-                    notice_missed_changes(self.deployment, project_id)
-                except Exception:
-                    log.exception("could not look for missed changes")
-                self.nudge(project_id)
+        with _outage_passes("looking for missed changes"):
+            for project_id in self._live_projects():
+                with about(project=project_id):
+                    try:
+                        notice_missed_changes(self.deployment, project_id)
+                    except Exception as error:
+                        if is_outage(error):
+                            raise
+                        log.exception("could not look for missed changes")
+                    self.nudge(project_id)
 
     def reconcile_soon(self) -> None:
         """Have a worker reconcile: whoever comes back has missed what Label Studio told meanwhile."""
@@ -114,7 +123,11 @@ class Jobs:
             return list(session.scalars(select(Project.id).where(Project.state.in_(live))))
 
     def run_worker(self) -> None:
-        """Work until the process is told to stop."""
+        """Work until the process is told to stop; after SIGTERM, the caller is to end it by `os._exit`.
+
+        Threads are then still at work, perhaps in native code, which aborts when Python ends under it. What they
+        were doing is taken up by another worker, or at the next start.
+        """
         for project_id in self._live_projects():
             self.nudge(project_id)  # what a killed worker left behind goes on at once
         self.reconcile_soon()
@@ -123,9 +136,11 @@ class Jobs:
         )
         with presence(self.deployment.database, WORKER):
             consumer.run()
+        with _outage_passes("giving back the leases"):
+            give_back_all(self.deployment.database)
 
     def _run_advance(self, project_id: int) -> None:
-        with about(project=project_id):
+        with about(project=project_id), _outage_passes("the loop", lambda: self._try_again(project_id)):
             try:
                 advance(self.deployment, project_id, self.nudge, self._embed)
                 if to_review(self.deployment, project_id):
@@ -135,12 +150,15 @@ class Jobs:
             except (LeaseLost, StorageUnavailable) as error:
                 log.warning("%s", error)
 
+    def _try_again(self, project_id: int) -> None:
+        self.nudge(project_id, TRY_AGAIN_SECONDS)
+
     def _run_preview(self, project_id: int) -> None:
-        with about(project=project_id):
+        with about(project=project_id), _outage_passes("the preview"):
             make_preview(self.deployment, project_id)
 
     def _run_embed(self, project_id: int) -> None:
-        with about(project=project_id):
+        with about(project=project_id), _outage_passes("embedding the pool"):
             try:
                 settings = project_settings(self.deployment, project_id)
                 if settings is not None and embed_pool(self.deployment, project_id, settings):
@@ -149,18 +167,30 @@ class Jobs:
                 log.warning("embedding the pool pauses: %s", error)
 
     def _run_map(self, project_id: int) -> None:
-        with about(project=project_id):
+        with about(project=project_id), _outage_passes("the map"):
             try:
                 update_map(self.deployment, project_id)
             except (LeaseLost, DamagedEmbeddings, StorageUnavailable) as error:
                 log.warning("the map is not up to date: %s", error)
 
     def _run_review(self, project_id: int) -> None:
-        with about(project=project_id):
+        with about(project=project_id), _outage_passes("the review"):
             try:
                 review(self.deployment, project_id)
             except (LeaseLost, StorageUnavailable) as error:
                 log.warning("%s", error)
+
+
+@contextmanager
+def _outage_passes(what: str, afterwards: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Let `what` wait while the database is away, as while its server restarts, and then do `afterwards`."""
+    try:
+        yield
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        log.warning("%s waits, for the database cannot be used: %s", what, error)
+        afterwards()
 
 
 def advance(
@@ -257,33 +287,27 @@ def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float
         top_up(deployment, project_id)
     except (LabelStudioError, NotStored, StorageUnavailable) as error:
         log.warning("topping up the queue waits: %s", error)
-        nudge(project_id, TRY_AGAIN_SECONDS)
-    except (DamagedWeights, DamagedEmbeddings, FileNotFoundError) as error:
+        asked = error.retry_after if isinstance(error, LabelStudioUnavailable) else None
+        nudge(project_id, max(TRY_AGAIN_SECONDS, asked or 0))
+    except DAMAGE as error:
         log.warning("the queue cannot be topped up: %s", error)
-        if _note_damage(deployment, project_id):
+        if note_damage(deployment, project_id):
             nudge(project_id, 0)
-
-
-def _note_damage(deployment: Deployment, project_id: int) -> bool:
-    """Have a round make the model anew; whether it is news, for one that does may be due or under way already."""
-    latest = latest_round(deployment, project_id)
-    if latest is None or latest.state != RoundState.DONE:
-        return False
-    with deployment.database.write() as session:
-        covered = select(Project.synced_event).where(Project.id == project_id).scalar_subquery()
-        noted = select(Event.id).where(
-            Event.project_id == project_id, Event.action == DAMAGED, Event.id > covered
-        )
-        if session.scalar(noted.limit(1)) is not None:
-            return False
-        session.add(Event(project_id=project_id, action=DAMAGED, task_ids=[]))
-    return True
 
 
 def _create_huey(deployment: Deployment) -> Huey:
     if deployment.settings.redis_url:
-        url = deployment.settings.redis_url
-        return RedisHuey("active-learning", url=url, results=False, serializer=JsonMessages())
+        redis = Redis.from_url(
+            deployment.settings.redis_url,
+            socket_timeout=REDIS_PATIENCE,
+            socket_connect_timeout=REDIS_PATIENCE,
+            retry=Retry(
+                NoBackoff(), 0
+            ),  # somebody waits for a webhook's answer; the workers try again anyway
+        )
+        return RedisHuey(
+            "active-learning", connection_pool=redis.connection_pool, results=False, serializer=JsonMessages()
+        )
     return SqliteHuey(
         "active-learning",
         filename=str(deployment.settings.model_dir / "jobs.db"),

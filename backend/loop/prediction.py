@@ -1,5 +1,6 @@
 """Predictions: of queued tasks for publishing, and of any task on request from Label Studio."""
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from backend.labelstudio.labeling_config import LabelingConfig, read_labeling_co
 from backend.labelstudio.results import labels_in, write_result
 from backend.learners.learner import Answers, Learner
 from backend.loop.answering import answers_about, answers_about_images
+from backend.loop.damage import DAMAGE, note_damage
 from backend.loop.learning import learner_artifact, learner_of, was_trained
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings
@@ -24,6 +26,8 @@ from backend.store.tables import Project, QueueEntry, Round
 LEARNERS_KEPT = 32  # in memory, the last used ones
 QUEUE_STEP = 2.0**-21  # exact in binary, so that ranks up to 2**20 give distinct scores below 0.5
 NO_MODEL_VERSION = "active-learning"  # before the first round is published
+
+log = logging.getLogger(__name__)
 
 _loaded: dict[str, Learner] = {}
 _loading = threading.Lock()
@@ -108,14 +112,21 @@ def _predict(
 def answer(
     deployment: Deployment, project_id: int, label_config: str, tasks: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One prediction for each task that Label Studio asks about, in its order; never fails for one image."""
+    """One prediction for each task that Label Studio asks about, in its order.
+
+    Neither an image nor a model that cannot be read makes it fail.
+    """
     learned = served_round(deployment, project_id)
     version = learned.version if learned else NO_MODEL_VERSION
     predictions: dict[int, Shown] = {}
     ranks: dict[int, int] = {}
     if learned is not None:
         ranks = _published_ranks(deployment, learned, [task["id"] for task in tasks])
-        predictions = _predictions(deployment, learned, label_config, tasks)
+        try:
+            predictions = _predictions(deployment, learned, label_config, tasks)
+        except DAMAGE as error:
+            log.warning("nothing is predicted until a round has made the model anew: %s", error)
+            note_damage(deployment, project_id)
     answers = []
     for task in tasks:
         prediction = predictions.get(task["id"], NOTHING)

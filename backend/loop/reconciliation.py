@@ -16,6 +16,7 @@ from backend.loop.events import MISSED, PROJECT_UPDATED, SKIPPED, TASK_ACTIONS, 
 from backend.loop.registration import backends_at
 from backend.loop.rounds import unfinished_round
 from backend.loop.sync import labels_differ
+from backend.store.leases import lease
 from backend.store.tables import Event, Project, ProjectState
 
 log = logging.getLogger(__name__)
@@ -31,15 +32,21 @@ def notice_missed_changes(deployment: Deployment, project_id: int) -> None:
         project = session.get(Project, project_id)
     if project is None or project.state not in (ProjectState.ACTIVE, ProjectState.DISCONNECTING):
         return
+    with lease(deployment.database, f"reconcile:{project_id}") as held:
+        if held is not None:  # else another worker is at it: what it finds would be noted twice
+            _compare(deployment, project)
+
+
+def _compare(deployment: Deployment, project: Project) -> None:
     try:
         remote = _remote(deployment, project)
         if remote is None:
             return
-        removed = not backends_at(deployment, project_id, project.backend_url)
+        removed = not backends_at(deployment, project.id, project.backend_url)
         if removed or project.state == ProjectState.DISCONNECTING:
             log.warning("the backend was removed in Label Studio; disconnecting")
-            disconnect(deployment, project_id)
-        elif project.synced_until is not None and not unfinished_round(deployment, project_id):
+            disconnect(deployment, project.id)
+        elif project.synced_until is not None and not unfinished_round(deployment, project.id):
             _note_missed(deployment, project, remote)
     except LabelStudioError as error:
         log.warning("could not look for missed changes: %s", error)

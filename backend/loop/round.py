@@ -5,7 +5,7 @@ import time
 from datetime import timedelta
 
 from sqlalchemy import update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from backend.deployment import Deployment
 from backend.labelstudio.client import (
@@ -19,11 +19,14 @@ from backend.labelstudio.labeling_config import UnsupportedConfig
 from backend.labelstudio.media import MediaUnavailable
 from backend.learners.embedding import BackboneUnavailable
 from backend.loop.embedding import forget_embeddings
+from backend.loop.events import last_event
 from backend.loop.publishing import ImportedTwice, PublishingElsewhere
 from backend.loop.round_log import RoundLog, round_log
 from backend.loop.round_run import RoundRun
+from backend.loop.rounds import FAILED_AFTER
 from backend.loop.steps import STEPS
 from backend.settings import InvalidSettings
+from backend.store.database import is_outage
 from backend.store.embeddings import DamagedEmbeddings
 from backend.store.leases import HeldLease, LeaseLost
 from backend.store.storage import StorageUnavailable
@@ -32,6 +35,7 @@ from backend.store.tables import Project, ProjectState, Round, RoundState, now
 log = logging.getLogger(__name__)
 
 FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0  # seconds before a step that failed is tried again; doubles each time
+LONGEST_PAUSE = 600.0  # seconds, where Label Studio itself says when to come again
 FAILURES = 3  # that a round may have for reasons that waiting is not known to mend
 
 # These go away by themselves, or when a person mends what the message says; the round waits for it.
@@ -41,7 +45,6 @@ OUTAGES = (
     StorageUnavailable,
     PublishingElsewhere,
     ImportedTwice,
-    OperationalError,
 )
 FOR_A_PERSON = (LabelStudioError, UnsupportedConfig, InvalidSettings, BackboneUnavailable, OSError)
 OUR_FAULT = (RequestRefused, PredictionsRefused)  # although they come from Label Studio
@@ -90,7 +93,7 @@ def _after_failure(run: RoundRun, step: str, error: Exception, lines: RoundLog) 
     current = run.current
     attempts, failures = current.attempts + 1, int(current.facts.get("failures", 0))
     message = _sentence(error)
-    passes = isinstance(error, OUTAGES)
+    passes = isinstance(error, OUTAGES) or is_outage(error)
     if isinstance(error, ProjectNotFound):
         if _is_gone(run):
             _set_problem(run, message, state=ProjectState.GONE)
@@ -108,9 +111,12 @@ def _after_failure(run: RoundRun, step: str, error: Exception, lines: RoundLog) 
         run.note_facts(failures=failures)
         log.exception("the step %s failed (%d of %d)", step, failures, FAILURES)
         if failures >= FAILURES:
+            run.note_facts(**{FAILED_AFTER: last_event(run.deployment.database, run.project_id)})
             run.note(state=RoundState.FAILED, error=message, finished_at=now(), log=lines.text)
             return
     wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (max(attempts, failures) - 1))
+    if isinstance(error, LabelStudioUnavailable) and error.retry_after:
+        wait = min(LONGEST_PAUSE, max(wait, error.retry_after))
     run.note(
         state=RoundState.WAITING,
         error=message,
@@ -125,8 +131,9 @@ def _after_failure(run: RoundRun, step: str, error: Exception, lines: RoundLog) 
 
 def _sentence(error: Exception) -> str:
     """What went wrong, for the person who reads the status."""
-    if isinstance(error, OperationalError):
-        return f"The database cannot be used: {error.orig}. Check it and the disk that it is on."
+    if is_outage(error):
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        return f"The database cannot be used: {reason}. Check it and the disk that it is on."
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror or error}{where}. Check the disk and the permissions of MODEL_DIR."
@@ -159,4 +166,5 @@ def _set_problem(run: RoundRun, problem: str | None, state: ProjectState | None 
 
 def pause_until_due(waiting: Round) -> float:
     """Seconds until a waiting round may go on; 0 for one that need not wait."""
-    return max(0.0, (waiting.not_before - now()).total_seconds()) if waiting.not_before else 0.0
+    pause = (waiting.not_before - now()).total_seconds() if waiting.not_before else 0.0
+    return pause if 0 < pause <= LONGEST_PAUSE else 0.0  # a longer one only says that the clock was put back

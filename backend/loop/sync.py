@@ -58,6 +58,9 @@ def sync(deployment: Deployment, project_id: int) -> None:
     since = None if reread or project.synced_until is None else project.synced_until - OVERLAP
     changed = label_studio.tasks(project_id, changed_since=since)
     _store_tasks(deployment, project_id, config, changed, share)
+    # Where Label Studio's clock was put back, a change of now looks older than the last sync.
+    if told := _still_touched(deployment, project_id):
+        _store_tasks(deployment, project_id, config, label_studio.tasks_by_id(project_id, told), share)
     if not _counts_agree(deployment, project_id, remote):
         _forget_deleted(deployment, project_id)
         if not reread and not _counts_agree(deployment, project_id, remote):
@@ -159,6 +162,13 @@ def _store_chunk(deployment: Deployment, project_id: int, chunk: list[dict[str, 
             # Once labeled, a task keeps its part: one that the strategy chose can't become a random one.
             row["audit"] = before.audit if before and before.target else bool(draw < share)
         upsert(session, Task, chunk)
+
+
+def _still_touched(deployment: Deployment, project_id: int) -> list[int]:
+    """Tasks that an event names, and that have not been read since."""
+    with deployment.database.read() as session:
+        touched = select(Task.id).where(Task.project_id == project_id, Task.touched)
+        return list(session.scalars(touched))
 
 
 def _counts_agree(deployment: Deployment, project_id: int, remote: RemoteProject) -> bool:

@@ -15,7 +15,7 @@ from backend.loop.events import (
     pending_events,
 )
 from backend.loop.publishing import remaining, unlabeled_now
-from backend.loop.rounds import latest_round, served_round
+from backend.loop.rounds import FAILED_AFTER, latest_round, served_round
 from backend.settings import LoopSettings
 from backend.store.tables import Event, Project, Round, RoundState, Task, now
 
@@ -34,7 +34,7 @@ def due(deployment: Deployment, project: Project, settings: LoopSettings) -> str
     events = pending_events(deployment.database, project)
     if latest is not None and latest.state == RoundState.FAILED:
         # Without anything new, the next try would fail as well, and so on for ever.
-        new = any(event.received_at > (latest.finished_at or latest.started_at) for event in events)
+        new = any(event.id > latest.facts.get(FAILED_AFTER, 0) for event in events)
         return "the last round failed, and something changed since" if new else None
     if latest is None or project.synced_until is None:
         return "the project was connected"
@@ -73,7 +73,8 @@ def _enough_labels(events: list[Event], settings: LoopSettings) -> str | None:
     if labels >= settings.labels_per_round:
         return f"{labels} new labels"
     oldest = min((e.received_at for e in events if e.action in ANNOTATION_ACTIONS), default=None)
-    if oldest and now() - oldest >= timedelta(seconds=settings.round_after_seconds):
+    # Not before a label came, but after the clock was put back: then it has waited long enough, too.
+    if oldest and abs(now() - oldest) >= timedelta(seconds=settings.round_after_seconds):
         return f"{labels} new labels have waited for {settings.round_after_seconds:.0f} s"
     return None
 

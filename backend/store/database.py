@@ -10,12 +10,19 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.orm import Session
 
 from backend.store.tables import Base
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 ROWS_PER_STATEMENT = 500  # SQLite takes a bounded number of bound variables
+PATIENCE = (
+    60.0  # seconds that PostgreSQL may be silent, else a machine that is gone would be waited for for ever
+)
+AWAY = "The database cannot be used for now. No label is lost: they are in Label Studio, and are found when it is back."
+STOPPING = "'57P0"  # how PostgreSQL's codes begin when it is told to stop, or still starts
 
 
 class Database:
@@ -34,8 +41,9 @@ class Database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         self.engine = sqlalchemy.create_engine(
             parsed,
-            pool_pre_ping=not self.is_sqlite,
             pool_size=20,
+            pool_pre_ping=not self.is_sqlite,  # connections do not outlive a restart of the server
+            connect_args={} if self.is_sqlite else {"timeout": PATIENCE},
             hide_parameters=True,  # of a statement that fails: they are secrets, too
         )
         self._writer = self.engine.execution_options(write=True)
@@ -63,6 +71,13 @@ class Database:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7263114)")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that the database cannot be used for now, as while its server restarts."""
+    if isinstance(error, OperationalError | InterfaceError | NoFreeConnection):
+        return True
+    return isinstance(error, DatabaseError) and (error.connection_invalidated or STOPPING in str(error.orig))
 
 
 def upsert(session: Session, table: type[Base], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, and_, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, DateTime, and_, delete, func, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -71,7 +71,7 @@ class HeldLease:
             renewed = session.execute(
                 update(Lease)
                 .where(Lease.name == self._name, Lease.owner == self._owner)
-                .values(until=_moment(self._database) + timedelta(seconds=self._seconds))
+                .values(until=_moment(self._database, timedelta(seconds=self._seconds)))
             )
             return bool(renewed.rowcount)  # type: ignore[attr-defined]
 
@@ -98,7 +98,7 @@ def _take(database: Database, name: str, owner: str, seconds: float) -> bool:
     if current and _holder_is_dead(current.owner):
         free = or_(free, Lease.owner == current.owner)
     insert = sqlite.insert if database.is_sqlite else postgresql.insert
-    ours = {"owner": owner, "until": _moment(database) + timedelta(seconds=seconds)}
+    ours = {"owner": owner, "until": _moment(database, timedelta(seconds=seconds))}
     statement = insert(Lease).values(name=name, **ours)
     statement = statement.on_conflict_do_update(index_elements=["name"], set_=ours, where=free)
     with database.write() as session:
@@ -134,15 +134,16 @@ def present(database: Database, role: str) -> int:
         return sum(not _holder_is_dead(owner) for owner in session.scalars(alive))
 
 
-def _moment(database: Database) -> ColumnElement[datetime]:
-    """Now, by the one clock that all who share the store can read: the server's, or that of SQLite's machine."""
-    return literal(now(), UtcDateTime) if database.is_sqlite else func.clock_timestamp(type_=UtcDateTime)
+def _moment(database: Database, later: timedelta = timedelta()) -> ColumnElement[datetime]:
+    """Now, or `later`, by the one clock of all who share the store: the server's, or that of SQLite's machine."""
+    if database.is_sqlite:
+        return literal(now() + later, UtcDateTime)
+    return func.clock_timestamp(type_=DateTime(timezone=True)) + later
 
 
 def _runs(database: Database) -> ColumnElement[bool]:
     """Condition on `Lease`: it has not ended. A clock that is put back does not prolong it."""
-    moment = _moment(database)
-    return and_(Lease.until > moment, Lease.until <= moment + LONGEST)
+    return and_(Lease.until > _moment(database), Lease.until <= _moment(database, LONGEST))
 
 
 def _holder_is_dead(owner: str) -> bool:

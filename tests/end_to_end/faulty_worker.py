@@ -11,10 +11,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huey.consumer import Scheduler
 from numpy.typing import NDArray
 from PIL.Image import Image
 
@@ -23,13 +25,14 @@ from backend.labelstudio.client import LabelStudio
 from backend.loop import embedding, publishing
 from backend.loop import round as rounds
 from backend.loop.steps import STEPS
-from backend.store import leases
+from backend.store import leases, tables
 from backend.store.embeddings import EmbeddingStore
 
 IMPORT_CHUNK = 8  # so that a small window takes several imports
 LEASE_SECONDS = 4.0
 PATIENCE = 5.0  # seconds that a request to Label Studio may take
 FIRST_WAIT, LONGEST_WAIT = 0.5, 2.0  # seconds
+RECONCILE_SECONDS = 10.0
 
 
 class Faults:
@@ -44,6 +47,7 @@ class Faults:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self._plan, self._journal = folder / "plan.json", folder / "journal"
+        self._clock = folder / "clock"
 
     def plan(self, *accidents: tuple[str, str]) -> None:
         """Plan accidents, in this order, in place of those that were planned."""
@@ -54,6 +58,14 @@ class Faults:
     def planned(self) -> list[tuple[str, str]]:
         """The accidents that have not happened yet; a "wait" that has begun is still among them."""
         return [tuple(entry) for entry in json.loads(self._plan.read_text())] if self._plan.exists() else []
+
+    def shift_clock(self, seconds: float) -> None:
+        """Put the worker's clock forward, or back, against the machine's."""
+        self._clock.write_text(str(seconds))
+
+    def shift(self) -> timedelta:
+        """How far the worker's clock is ahead."""
+        return timedelta(seconds=float(self._clock.read_text())) if self._clock.exists() else timedelta()
 
     def note(self, line: str) -> None:
         """Write a line to the journal."""
@@ -96,6 +108,17 @@ class Accidents:
 
         return wrapped
 
+    def clock(self) -> type[datetime]:
+        """The type whose `now` the backend asks for the time."""
+        faults = self._faults
+
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:
+                return datetime.now(tz) + faults.shift()
+
+        return Clock
+
     def _count(self, name: str) -> int:
         """The how-many-eth call this is since the next accident was planned."""
         planned = self._faults.planned()[:1]
@@ -135,7 +158,8 @@ class Pixels:
 
 
 def arm(accidents: Accidents) -> None:
-    """Put the moments into this process."""
+    """Put the moments, and the clock, into this process."""
+    tables.datetime = accidents.clock()  # type: ignore[misc]
     for name, step in list(STEPS.items()):
         STEPS[name] = accidents.wrap_step(name, step)
     for owner, name in (
@@ -151,6 +175,7 @@ def arm(accidents: Accidents) -> None:
     rounds.FIRST_WAIT, rounds.LONGEST_WAIT = FIRST_WAIT, LONGEST_WAIT
     leases.lease.__wrapped__.__defaults__ = (LEASE_SECONDS,)  # type: ignore[attr-defined]
     LabelStudio.__init__.__defaults__ = (PATIENCE,)
+    Scheduler.periodic_task_seconds = RECONCILE_SECONDS
 
 
 def main() -> None:

@@ -2,10 +2,11 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 
 import httpx
 
@@ -18,9 +19,10 @@ class Fault:
 
     Attributes:
         request: a regular expression for "METHOD /path?query".
-        deed: a status ("500", "429", "404") is answered in Label Studio's place. "lost": it does what it is asked,
-            but its answer is a 502. "half": the connection breaks in the middle of its answer; "short": the
-            answer ends too early, as if it were whole. "twice": it is asked twice, as by someone who gave up on it.
+        deed: a status ("500", "404"; "429 30", with its Retry-After) is answered in Label Studio's place. "lost": it
+            does what it is asked, but its answer is a 502. "half": the connection breaks in the middle of its
+            answer; "short": the answer ends too early, as if it were whole. "twice": it is asked twice, as by someone
+            who gave up on it.
     """
 
     request: str
@@ -78,8 +80,9 @@ class UnreliableProxy:
     def _handle(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         deed = self._fault(f"{handler.command} {handler.path}")
-        if deed.isdigit():
-            self._answer(handler, int(deed), b"{}", "application/json")
+        if deed[:1].isdigit():
+            status, _, seconds = deed.partition(" ")
+            self._answer(handler, int(status), b"{}", "application/json", {"Retry-After": seconds})
             return
         headers = {name: value for name, value in handler.headers.items() if name.lower() in KEPT}
         try:
@@ -95,7 +98,8 @@ class UnreliableProxy:
             self._answer(handler, answer.status_code, content, kind, sent=len(content) // 2)
         else:
             content = content[: len(content) // 2] if deed == "short" else content
-            self._answer(handler, answer.status_code, content, kind, location=answer.headers.get("Location"))
+            more = {"Location": answer.headers.get("Location", "")}
+            self._answer(handler, answer.status_code, content, kind, more)
 
     def _answer(
         self,
@@ -103,15 +107,16 @@ class UnreliableProxy:
         status: int,
         content: bytes,
         kind: str,
+        more: Mapping[str, str] = MappingProxyType({}),
         *,
         sent: int | None = None,
-        location: str | None = None,
     ) -> None:
         handler.send_response(status)
         handler.send_header("Content-Type", kind)
         handler.send_header("Content-Length", str(len(content)))
-        if location:
-            handler.send_header("Location", location)
+        for name, value in more.items():
+            if value:
+                handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(content[:sent])
         handler.close_connection = sent is not None

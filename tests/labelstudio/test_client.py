@@ -507,7 +507,7 @@ def test_a_label_studio_that_is_down_is_unavailable_until_it_is_back(
         (500, b'{"detail": "database is locked"}', {}, LabelStudioUnavailable, "database is locked"),
         (500, b"{half", {}, LabelStudioUnavailable, "HTTP 500"),
         (502, b"<html>Bad gateway</html>", {"Content_Type": "text/html"}, LabelStudioUnavailable, "HTTP 502"),
-        (429, b"{}", {"Retry_After": "60"}, LabelStudioUnavailable, "HTTP 429"),
+        (429, b"{}", {"Retry_After": "60"}, LabelStudioUnavailable, "HTTP 429.* in 60 s"),
         (401, b'{"detail": "nope"}', {}, AccessDenied, "nope"),
         (403, b'{"detail": "nope"}', {}, AccessDenied, "user"),
         (200, b"<html>Sign in</html>", {"Content_Type": "text/html"}, LabelStudioError, "LABEL_STUDIO_URL"),

@@ -16,6 +16,7 @@ from backend.loop.events import (
     START_TRAINING,
     record,
 )
+from backend.loop.rounds import FAILED_AFTER
 from backend.loop.triggers import due, labels_waiting, when_due
 from backend.settings import LoopSettings, Settings
 from backend.store.tables import Event, Project, ProjectState, QueueEntry, Round, RoundState, Task, now
@@ -68,6 +69,7 @@ class Loop:
     def fail_round(self) -> None:
         """The newest round fails now."""
         with self.deployment.database.write() as session:
+            last = max((event.id for event in session.query(Event)), default=0)
             session.add(
                 Round(
                     project_id=1,
@@ -76,6 +78,7 @@ class Loop:
                     reason="",
                     step="fit",
                     state=RoundState.FAILED,
+                    facts={FAILED_AFTER: last},
                     started_at=now(),
                     finished_at=now(),
                 )
@@ -155,7 +158,7 @@ def test_a_task_counts_once_however_often_it_is_told_of(loop: Loop) -> None:
 
 
 def test_a_burst_of_events_becomes_one_round(loop: Loop) -> None:
-    loop.label(*range(20))
+    loop.label(*range(1, 21))
     assert loop.due() == "20 new labels"
     loop.finish_round(range(20, 40))
     assert loop.due() is None
@@ -244,9 +247,9 @@ def test_a_first_sync_that_fails_is_not_tried_for_ever(loop: Loop) -> None:
 
 def test_a_queue_that_is_nearly_used_up_is_ranked_anew(tmp_path: Path) -> None:
     loop = Loop(tmp_path, tasks=40, queue=10)  # no reserve, though most of the pool is not in it
-    loop.skip(*range(5))
+    loop.skip(*range(1, 6))
     assert loop.due() is None  # half of the window waits
-    loop.skip(5)
+    loop.skip(6)
     assert loop.due() == "the queue is nearly used up"
 
 
@@ -324,3 +327,9 @@ def test_a_trained_model_waits_for_labels_not_for_embeddings(tmp_path: Path) -> 
         for done in session.query(Round):
             done.trained = True
     assert loop.due() is None
+
+
+def test_a_label_from_before_the_clock_was_put_back_does_not_wait_for_it(loop: Loop) -> None:
+    loop.tell("ANNOTATION_CREATED", 1, ago=-200)
+    assert loop.due() is None
+    assert loop.due(round_after_seconds=199) == "1 new labels have waited for 199 s"

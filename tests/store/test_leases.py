@@ -38,7 +38,7 @@ def test_a_held_lease_is_renewed(database: Database) -> None:
 
 
 def _hold(url: str, ready: "multiprocessing.synchronize.Event") -> None:
-    with lease(Database(url), "round:1", seconds=600):
+    with lease(Database(url), "round:1", seconds=100):
         ready.set()
         time.sleep(600)
 
@@ -70,7 +70,7 @@ def test_the_lease_of_a_silent_machine_ends_by_itself(database: Database) -> Non
 
 
 def test_whoever_lost_the_lease_is_told(database: Database) -> None:
-    with lease(database, "round:1", seconds=600) as held:  # so long that no renewal comes first
+    with lease(database, "round:1", seconds=100) as held:  # so long that no renewal comes first
         assert held is not None
         held.check()
         with database.write() as session:

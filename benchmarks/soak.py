@@ -1,0 +1,260 @@
+"""Whether the loop holds out: a team labels for an hour while processes are killed at random.
+
+    .venv/bin/python benchmarks/soak.py [--minutes 60] [--annotators 5] [--kill-every 30]
+
+Starts a real Label Studio, the server and a worker in a temporary folder, and has annotators label through Label
+Studio's API, each at a person's pace. Every 30 seconds the server, one of its web processes, or the worker is killed
+(SIGKILL) and, where nothing else does so, started again. Ends with exit code 1 unless
+
+- every task that an annotator was given came from the ranking: it carried the served round's prediction;
+- every annotation is in the training or the validation set of the last round;
+- memory and disk are flat: what the processes and MODEL_DIR take is no more in the last third than in the third
+  before, but for a tenth. Told, but not judged, below ten minutes: all that is needed is not loaded before.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+from loop import draw  # beside this file
+from pydantic import SecretStr
+from rich.console import Console
+from sqlalchemy import select
+
+from backend.demo.annotator import Annotator
+from backend.demo.backend import BackendProcesses
+from backend.demo.label_studio import LabelStudioServer, free_port
+from backend.demo.project import LABEL_CONFIG, create_project
+from backend.deployment import Deployment
+from backend.labelstudio.labeling_config import read_labeling_config
+from backend.loop.connection import connect
+from backend.loop.jobs import Jobs
+from backend.loop.learning import labeled_sets
+from backend.loop.rounds import latest_round, served_round
+from backend.settings import Settings
+from backend.store.tables import Round, RoundState
+
+PACE = 2.0  # seconds that an annotator takes for a label, on average
+SAMPLE_EVERY = 5.0  # seconds
+PATIENCE = 240.0  # seconds for the last round, and for the first
+FLAT = 1.1
+JUDGED_FROM = 10.0  # minutes
+
+console = Console(highlight=False, width=120)
+
+
+def main() -> None:
+    """Run it and print what was seen."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--annotators", type=int, default=5)
+    parser.add_argument("--kill-every", type=float, default=30, help="seconds")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        labels = round(options.annotators * options.minutes * 60 / PACE)
+        digits = draw(folder / "images" / "digits", labels + labels // 4 + 300)
+        with LabelStudioServer(folder / "label-studio", local_files=folder / "images") as server:
+            soak = prepare(folder, server, digits)
+            with soak.processes:
+                soak.run(server, options.minutes * 60, options.annotators, options.kill_every, options.seed)
+                failures = soak.judge(judge_growth=options.minutes >= JUDGED_FROM)
+    for failure in failures:
+        console.print(f"FAILED: {failure}")
+    if not failures:
+        console.print("No label was lost, and the queue was never empty.")
+    sys.exit(bool(failures))
+
+
+def prepare(folder: Path, server: LabelStudioServer, digits: dict[str, str]) -> "Soak":
+    """A project of these digits, and a backend that is not started yet."""
+    images = folder / "images" / "digits"
+    project_id = create_project(server.url, server.api_key, "Soak", LABEL_CONFIG, images, list(digits))
+    port = free_port()
+    settings = Settings(
+        label_studio_url=server.url,
+        label_studio_api_key=SecretStr(server.api_key),
+        backend_url=f"http://127.0.0.1:{port}",
+        model_dir=folder / "backend",
+        port=port,
+    )
+    environment = {
+        "LABEL_STUDIO_URL": server.url,
+        "LABEL_STUDIO_API_KEY": server.api_key,
+        "BACKEND_URL": settings.backend_url,
+        "MODEL_DIR": str(settings.model_dir),
+        "PORT": str(port),
+    }
+    return Soak(Deployment(settings), BackendProcesses(environment), project_id, digits)
+
+
+@dataclass
+class Soak:
+    """A project, those who label it, those who serve it, and what was seen."""
+
+    deployment: Deployment
+    processes: BackendProcesses
+    project_id: int
+    digits: dict[str, str]
+    labeled: set[int] = field(default_factory=set)
+    unranked: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    kills: list[str] = field(default_factory=list)
+    samples: list[tuple[float, float, float]] = field(default_factory=list)
+    """Seconds, and megabytes of memory and of disk."""
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def run(
+        self, server: LabelStudioServer, seconds: float, annotators: int, kill_every: float, seed: int
+    ) -> None:
+        """Connect, have everybody label for so long, and kill."""
+        connect(self.deployment, self.project_id, backend_url=self.deployment.settings.backend_url)
+        Jobs(self.deployment).nudge(self.project_id)
+        wait_until(lambda: served_round(self.deployment, self.project_id) is not None)
+        keys = [
+            server.add_user(f"annotator-{i}@example.com", f"Secret-{i}-{seed}") for i in range(annotators)
+        ]
+        team = [threading.Thread(target=self._annotate, args=(server.url, key, seed)) for key in keys]
+        for thread in team:
+            thread.start()
+        self._kill_now_and_then(seconds, kill_every, random.Random(seed))
+        self.ended.set()
+        for thread in team:
+            thread.join()
+
+    def _annotate(self, url: str, key: str, seed: int) -> None:
+        annotator, chance = Annotator(url, key, self.project_id), random.Random(f"{key}{seed}")
+        while not self.ended.wait(chance.uniform(0.5, 1.5) * PACE):
+            try:
+                asked = annotator.next_task()
+                if asked is None:
+                    self.unranked.append("nothing more was asked")
+                    return
+                if not any(shown["model_version"].startswith("round-") for shown in asked.predictions):
+                    self.unranked.append(f"task {asked.id} came from {asked.queue!r}")
+                truth = self.digits[asked.data["image"].rpartition("/")[2]]
+                annotator.choose(asked.id, "digit", "image", [truth])
+                self.labeled.add(asked.id)
+            except httpx.HTTPError as error:
+                self.errors.append(f"{type(error).__name__}: {error}")
+
+    def _kill_now_and_then(self, seconds: float, kill_every: float, chance: random.Random) -> None:
+        started = time.monotonic()
+        next_kill = kill_every
+        while (elapsed := time.monotonic() - started) < seconds:
+            if elapsed >= next_kill:
+                self._kill(chance)
+                next_kill += kill_every
+            self._sample(elapsed)
+            time.sleep(SAMPLE_EVERY)
+
+    def _kill(self, chance: random.Random) -> None:
+        victim = chance.choice(["serve", "web process", "worker"])
+        self.kills.append(victim)
+        if victim == "web process":
+            if web_processes := self.processes.pids("serve")[1:]:
+                os.kill(chance.choice(web_processes), signal.SIGKILL)
+            return
+        self.processes.signal(victim, signal.SIGKILL)
+        self.processes.wait(victim, 10)
+        self.processes.start_process(victim)
+
+    def _sample(self, elapsed: float) -> None:
+        processes = [pid for name in ("serve", "worker") for pid in self.processes.pids(name)]
+        files = [path for path in self.deployment.settings.model_dir.rglob("*") if path.is_file()]
+        self.samples.append((elapsed, sum(map(memory, processes)) / 1e6, sum(map(size, files)) / 1e6))
+
+    def judge(self, judge_growth: bool) -> list[str]:
+        """Print what was seen; returns what should not have been."""
+        failures = [f"{len(self.unranked)} times not by the ranking: {self.unranked[:3]}"] * bool(
+            self.unranked
+        )
+        failures += [f"{len(self.errors)} requests of annotators failed: {self.errors[:3]}"] * bool(
+            self.errors
+        )
+        self._last_round()
+        if lost := self.labeled - self._in_a_set():
+            failures.append(f"{len(lost)} labels are in no set: tasks {sorted(lost)[:5]}")
+        with self.deployment.database.read() as session:
+            states = list(session.scalars(select(Round.state).where(Round.project_id == self.project_id)))
+        console.print(
+            f"{len(self.labeled)} labels, {len(states)} rounds ({states.count(RoundState.FAILED)} failed), "
+            f"kills: {', '.join(f'{self.kills.count(one)} × {one}' for one in sorted(set(self.kills)))}"
+        )
+        for name, values in zip(("memory", "disk"), np.array(self.samples).T[1:], strict=True):
+            _, middle, last = np.array_split(values, 3)
+            minutes = np.array(self.samples)[-len(last) :, 0] / 60
+            slope = np.polyfit(minutes, last, 1)[0]
+            console.print(
+                f"{name}: {np.median(middle):.0f} MB in the second third, {np.median(last):.0f} MB in the last, "
+                f"where it grew by {slope:.2f} MB a minute"
+            )
+            if judge_growth and np.median(last) > FLAT * np.median(middle):
+                failures.append(f"the {name} grew")
+        return failures
+
+    def _last_round(self) -> None:
+        """Have a last round, of all labels."""
+        before = latest_round(self.deployment, self.project_id)
+        wait_until(self.processes.answers)
+        client = self.deployment.label_studio
+        url = f"{client.url}/api/ml/{client.backends(self.project_id)[0].id}/train"
+        httpx.post(url, headers={"Authorization": client.authorization()}, timeout=60).raise_for_status()
+
+        def done() -> bool:
+            latest = latest_round(self.deployment, self.project_id)
+            if latest is None or before is None or latest.state != RoundState.DONE:
+                return False
+            return latest.id > before.id and self.labeled <= self._in_a_set()
+
+        wait_until(done)
+
+    def _in_a_set(self) -> set[int]:
+        """The tasks that the served learner was trained on, or is measured by."""
+        served = served_round(self.deployment, self.project_id)
+        if served is None:
+            return set()
+        (control,) = read_labeling_config(served.label_config).controls
+        sets = labeled_sets(self.deployment, self.project_id, served.facts, control)
+        return {task_id for one in sets for task_id in one.task_ids.tolist()}
+
+
+def wait_until(look: Callable[[], bool]) -> None:
+    """Wait for something, with patience; what did not come is judged later."""
+    deadline = time.monotonic() + PATIENCE
+    while not look() and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+def memory(process: int) -> int:
+    """Bytes that a process has in memory; 0 for one that has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def size(file: Path) -> int:
+    """Bytes of a file; 0 for one that is gone."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+if __name__ == "__main__":
+    main()

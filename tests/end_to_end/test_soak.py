@@ -1,0 +1,14 @@
+"""Two minutes of `benchmarks/soak.py`: a team labels on while processes are killed at random."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
+
+
+def test_a_team_labels_on_while_processes_are_killed() -> None:
+    command = [sys.executable, str(SOAK), "--minutes", "2", "--annotators", "3", "--kill-every", "20"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No label was lost" in done.stdout
