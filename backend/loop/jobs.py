@@ -78,10 +78,8 @@ class Jobs:
             self._nudged[project_id] = at
         try:
             self._advance.schedule(args=(project_id,), delay=delay) if delay else self._advance(project_id)
-        except Exception:
-            log.exception(
-                "project %d: no worker could be nudged; one looks by itself within a minute", project_id
-            )
+        except Exception as error:
+            log.warning("no worker could be nudged; one looks by itself within a minute: %r", error)
 
     def take_event(self, action: str, project_id: int, payload: Mapping[str, Any]) -> bool:
         """Commit an event from Label Studio and nudge a worker; returns whether it called for work."""
@@ -114,8 +112,8 @@ class Jobs:
         """Have a worker reconcile: whoever comes back has missed what Label Studio told meanwhile."""
         try:
             self._reconcile()
-        except Exception:
-            log.exception("no worker could be told to look for missed changes; one does so within a minute")
+        except Exception as error:
+            log.warning("no worker could be told of missed changes; one looks within a minute: %r", error)
 
     def _live_projects(self) -> list[int]:
         live = (ProjectState.ACTIVE, ProjectState.CONNECTING, ProjectState.DISCONNECTING)
