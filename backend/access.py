@@ -50,7 +50,10 @@ def has_basic_auth() -> bool:
 
 def _carries(expected: tuple[str, str] | None) -> bool:
     """Whether the request has that user and password; compared in constant time."""
-    given = request.authorization
+    try:
+        given = request.authorization
+    except ValueError:  # the library does not expect other characters than base64's
+        return False
     if expected is None or given is None or given.type != "basic":
         return False
     user = hmac.compare_digest((given.username or "").encode(), expected[0].encode())
