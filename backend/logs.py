@@ -5,13 +5,18 @@ What a line is about stands in the context, not in its message: whoever begins t
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
 
+from redis.exceptions import RedisError
+
 LogFormat = Literal["text", "json"]
+
+TOLD_EVERY = 10.0  # seconds
 
 _about: ContextVar[Mapping[str, int]] = ContextVar("about", default={})  # noqa: B039 (nobody changes it in place)
 
@@ -71,12 +76,33 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class RedisOutages(logging.Filter):
+    """Of a Redis that is away, each thread of a worker would tell twice a second, with a traceback."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = -TOLD_EVERY
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log it; in a line, now and then."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, RedisError):
+            return True
+        if time.monotonic() - self._told < TOLD_EVERY:
+            return False
+        self._told = time.monotonic()
+        record.msg, record.args = "%s Redis cannot be used; trying again: %s", (record.getMessage(), error)
+        record.exc_info = None
+        return True
+
+
 def set_up(level: str, log_format: LogFormat) -> None:
     """Have this process log to stderr from `level` on; does nothing where logging is set up already."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     # By the handler, not by our loggers: a round's own log holds more than a quiet deployment shows.
     handler.setLevel(level)
+    handler.addFilter(RedisOutages())
     logging.basicConfig(level=level, handlers=[handler])
     ours = logging.getLogger("backend")
     ours.setLevel(min(logging.INFO, logging.getLogger().level))
