@@ -7,7 +7,8 @@ RUN npm ci --ignore-scripts --no-audit --no-fund && npm run vendor
 FROM python:3.12-slim
 
 # Training leaves much memory with the allocator's arenas, one a thread, unless there are few of them.
-ENV PYTHONUNBUFFERED=1 MALLOC_ARENA_MAX=2 MODEL_DIR=/data HF_HOME=/data/hub
+ENV PYTHONUNBUFFERED=1 MALLOC_ARENA_MAX=2 MODEL_DIR=/data HF_HOME=/data/hub \
+  XDG_CACHE_HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
 
 WORKDIR /app
 RUN pip install --no-cache-dir uv

@@ -10,7 +10,7 @@ UV := $(BIN)/python -m uv
 # Where this is set, every start compiles torch's thousands of modules again, for many seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint docs install lock label-studio-ml clean
+.PHONY: demo test lint docs install lock audit label-studio-ml clean
 
 ## The whole loop on a real Label Studio. ANNOTATE=300 plays the annotator, too.
 demo: install
@@ -60,6 +60,10 @@ lock: $(INSTALLED)
 	  --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --group peers --no-header --no-annotate \
 	  --no-emit-index-url --upgrade -c requirements.lock -o requirements-peers.lock
+
+## Known holes in the pinned packages; asks a database on the internet.
+audit: $(INSTALLED)
+	$(UV) tool run pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 ## The label-studio-ml server at a known commit, for backend/model.py. Its own requirements pin another SDK.
 LABEL_STUDIO_ML ?= git+https://github.com/HumanSignal/label-studio-ml-backend@d02cedf35d0e5d21f2f437c120174c62f66bf57a

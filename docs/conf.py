@@ -21,7 +21,7 @@ CONTENTS = {
         "troubleshooting",
     ],
     "Choose": ["choosing-a-strategy", "simulator", "mission-figures", "comparison"],
-    "Run": ["how-it-works", "deployment", "metrics"],
+    "Run": ["how-it-works", "deployment", "security", "metrics"],
     "Extend": ["your-own", "strategies-api", "contributing"],
 }
 

@@ -185,6 +185,8 @@ def _parse(kind: str, text: str) -> Any:
         return json.loads(text)  # YAML trips over tabs, which JSON may hold
     except json.JSONDecodeError:
         pass
+    except ValueError:  # a number of thousands of digits
+        raise InvalidSpec(f"The {kind} has a number that is too long.") from None
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise InvalidSpec(f"The {kind} uses YAML aliases (*name); write it out.")

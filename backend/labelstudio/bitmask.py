@@ -27,7 +27,7 @@ def decode(url: str, max_pixels: int) -> Image.Image:
             raise ValueError(f"a bitmask of more than {max_pixels} pixels")
         image.load()
     except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"a bitmask that cannot be read: {error}") from None
+        raise ValueError(f"a bitmask that cannot be read ({type(error).__name__})") from None
     return image
 
 

@@ -32,7 +32,7 @@ def decode(rle: Sequence[int], pixels: int) -> NDArray[np.int64]:
     """
     try:
         data = bytes(rle)
-    except TypeError:
+    except (TypeError, OverflowError):
         raise ValueError("run lengths must be numbers from 0 to 255") from None
     lengths, values = _read(data, CHANNELS * pixels)
     ends = np.cumsum(lengths, dtype=np.int64) // CHANNELS  # the opacity of a pixel is its last channel
