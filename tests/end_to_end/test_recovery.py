@@ -25,8 +25,8 @@ from backend.loop.events import SECRET_HEADER
 from backend.loop.jobs import project_settings
 from backend.loop.status import describe
 from backend.loop.steps import STEPS
-from backend.store.database import upsert
 from backend.store.artifacts import models
+from backend.store.database import upsert
 from backend.store.tables import Event, QueueEntry, Round, RoundState, Task
 from tests.conftest import DigitsProject, make_digits_project
 from tests.end_to_end.faulty_worker import Faults
