@@ -70,7 +70,7 @@ class EmbeddingStore:
                         table, where, mode="append", storage_options=self._storage.lance_options()
                     )
             except (ValueError, OSError, StorageUnavailable):
-                self.rows(project_id, embedder)  # tells where it is the table that is damaged
+                self.task_ids(project_id, embedder)  # tells where it is the table that is damaged
                 raise
             if len(dataset.get_fragments()) >= COMPACT_AFTER_FRAGMENTS:
                 try:
