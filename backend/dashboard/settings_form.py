@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import yaml
 from pydantic.fields import FieldInfo
 
 from backend.labelstudio.labeling_config import UnsupportedConfig, read_labeling_config
@@ -69,10 +68,10 @@ def as_text(value: Any) -> str:
 
 
 def _parsed(text: str) -> Any:
-    """A number, a mapping, or the text itself."""
+    """What JSON says, or the text itself: a name, or a spec in YAML, which those who read specs know."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return text
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import timm
@@ -76,8 +77,14 @@ def load_pyramid(name: str) -> Pyramid:
     except BackboneUnavailable as reason:
         if name != AUTO:
             raise
-        log.warning("%s Until then, a small network is trained from scratch.", reason)
+        _tell_once(f"{reason} Until then, a small network is trained from scratch.")
         return _scratch()
+
+
+@cache
+def _tell_once(sentence: str) -> None:
+    """Log a warning that each round, or each run of a simulation, would repeat."""
+    log.warning(sentence)
 
 
 def empty_pyramid(name: str) -> Pyramid:
