@@ -55,9 +55,6 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy URL of the state; empty: SQLite in MODEL_DIR")
     redis_url: str = Field("", description="Redis for jobs; empty: SQLite in MODEL_DIR")
     media_hosts: str = Field("", description="Comma-separated private hosts that images may come from")
-    ray_address: str = Field(
-        "", description="Ray cluster that embeds large pools: auto, local, ray://…; empty: this process does"
-    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: LogFormat = Field("text", description="text, or json: an object a line")
     host: str = Field("0.0.0.0", description="Address that the server listens on")  # noqa: S104

@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,11 @@ from sqlalchemy import func, select, update
 
 from backend.deployment import Deployment
 from backend.engine.local import map_images
-from backend.engine.ray import Work
 from backend.labelstudio.media import MediaError
 from backend.learners.embedding import SELF_SUPERVISED, SEPARATOR, Embedder, JoinedEmbedder, load_embedder
 from backend.loop.audit import random_order
 from backend.loop.rounds import latest_round
-from backend.settings import LoopSettings, Settings
+from backend.settings import LoopSettings
 from backend.store.artifacts import project_artifacts
 from backend.store.leases import HeldLease, lease
 from backend.store.tables import Project, ProjectState, Round, Task
@@ -167,12 +165,8 @@ def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) 
             missing = [i for i in _missing(deployment, project_id, embedder.name).tolist() if i not in tried]
             if not missing or project is None or project.state != ProjectState.ACTIVE:
                 return bool(tried)
-            if deployment.settings.ray_address:
-                tried.update(missing)
-                _embed_on_ray(deployment, project_id, settings, folder, embedder.name, missing, held)
-            else:
-                tried.update(missing[: 4 * FLUSH])
-                _embed(deployment, project_id, embedder, missing[: 4 * FLUSH], held)
+            _embed(deployment, project_id, embedder, missing[: 4 * FLUSH], held)
+            tried.update(missing[: 4 * FLUSH])
 
 
 def images_to_embed(deployment: Deployment, project_id: int) -> int:
@@ -257,60 +251,6 @@ def _embed(
         if ids:
             deployment.embeddings.append(project_id, embedder.name, ids, np.concatenate(vectors))
         _note(deployment, project_id, embedder.name, ids, broken, sources)
-
-
-class _TryLater(Exception):
-    """An image that cannot be had for the moment; without a message, so that its name is the reason."""
-
-
-@dataclass(frozen=True)
-class _Embedding:
-    """Makes what an actor on a cluster embeds images with, from settings alone: it has connections of its own."""
-
-    settings: Settings
-    loop: LoopSettings
-    project_id: int
-    folder: str
-
-    def __call__(self) -> Work[tuple[int, str], Image, NDArray[np.float32]]:
-        deployment = Deployment(self.settings)
-        embedder = embedder_for(deployment, self.project_id, self.loop, self.folder)
-
-        def load(item: tuple[int, str]) -> Image:
-            task_id, source = item
-            try:
-                return deployment.media.image(source, task_id, at_least=embedder.size)
-            except MediaError as error:
-                if error.temporary:
-                    raise _TryLater from error
-                raise
-
-        return Work(load, embedder.embed, (MediaError, _TryLater))
-
-
-def _embed_on_ray(
-    deployment: Deployment,
-    project_id: int,
-    loop: LoopSettings,
-    folder: str,
-    embedder: str,
-    task_ids: Sequence[int],
-    held: HeldLease,
-) -> None:
-    """Have a cluster embed images; each block is stored as it comes, so that little is lost with this process."""
-    from backend.engine import ray
-
-    items: list[tuple[int, str]] = []
-    for start in range(0, len(task_ids), FLUSH):
-        items += _sources(deployment, project_id, task_ids[start : start + FLUSH]).items()
-    make = _Embedding(deployment.settings, loop, project_id, folder)
-    for batch in ray.map_images(items, make, address=deployment.settings.ray_address, loaders=LOADERS):
-        held.check()
-        ids = [task_id for task_id, _ in batch.items]
-        if batch.outputs is not None:
-            deployment.embeddings.append(project_id, embedder, ids, batch.outputs)
-        broken = [(task_id, reason) for (task_id, _), reason in batch.broken if reason != _TryLater.__name__]
-        _note(deployment, project_id, embedder, ids, broken, dict(batch.items))
 
 
 def _sources(
