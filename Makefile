@@ -56,7 +56,7 @@ $(PEERS_INSTALLED): requirements-peers.lock $(INSTALLED)
 
 ## Pin what pyproject.toml asks for.
 lock: $(INSTALLED)
-	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group test --group assets --no-header --no-annotate \
+	$(UV) pip compile --quiet --universal --python-version 3.11 --extra demo --extra label-studio-ml --extra s3 --group test --group assets --no-header --no-annotate \
 	  --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --group peers --no-header --no-annotate \
 	  --no-emit-index-url --upgrade -c requirements.lock -o requirements-peers.lock
