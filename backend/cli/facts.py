@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import select
 
 from backend.deployment import Deployment
+from backend.loop.advancing import project_settings
 from backend.loop.events import pending_events
-from backend.loop.jobs import project_settings
 from backend.loop.publishing import remaining, unlabeled_now
 from backend.loop.rounds import latest_round, served_round
 from backend.loop.status import describe

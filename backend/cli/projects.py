@@ -55,7 +55,7 @@ def status(project: OnlyProjectOption = None, as_json: JsonOption = False) -> No
         if as_json:
             print_json({"projects": [status_facts(deployment, row) for row in projects]})
             return
-        from backend.loop.jobs import project_settings
+        from backend.loop.advancing import project_settings
         from backend.loop.status import describe
 
         for row in projects:

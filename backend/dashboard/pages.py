@@ -13,7 +13,7 @@ from backend.dashboard.rounds import history
 from backend.dashboard.settings_form import fields
 from backend.dashboard.task_lists import broken_images, disagreements, label_errors
 from backend.loop.actions import earlier_models
-from backend.loop.jobs import project_settings
+from backend.loop.advancing import project_settings
 from backend.loop.rounds import latest_round, served_round
 from backend.loop.status import activity, deviations, learned, why_idle
 from backend.settings import LoopSettings

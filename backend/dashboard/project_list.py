@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from backend.deployment import Deployment
-from backend.loop.jobs import project_settings
+from backend.loop.advancing import project_settings
 from backend.loop.learning import labeled_count
 from backend.loop.rounds import served_round
 from backend.loop.status import activity, why_idle

@@ -15,38 +15,29 @@ from huey.api import Huey
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from backend.deployment import Deployment
-from backend.labelstudio.client import LabelStudioError, LabelStudioUnavailable
-from backend.labelstudio.labeling_config import UnsupportedConfig, read_labeling_config
+from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.media import MediaUnavailable
 from backend.logs import about
-from backend.loop.connection import ConnectingElsewhere, NotConnected, connect
-from backend.loop.damage import DAMAGE, note_damage
-from backend.loop.embedding import embed_pool, images_to_embed
+from backend.loop.advancing import TRY_AGAIN_SECONDS, advance, project_settings
+from backend.loop.embedding import embed_pool
 from backend.loop.events import START_TRAINING, record
 from backend.loop.messages import JsonMessages
 from backend.loop.preview import ask_for_preview, make_preview
 from backend.loop.projection import map_outdated, update_map
-from backend.loop.publishing import NotStored, top_up
 from backend.loop.reconciliation import notice_missed_changes
 from backend.loop.review import review, to_review
-from backend.loop.round import pause_until_due, run_round
-from backend.loop.rounds import served_round, start_round, unfinished_round
-from backend.loop.steps import STEPS
-from backend.loop.triggers import REASONS, due, when_due
-from backend.settings import InvalidSettings, LoopSettings
 from backend.store.database import is_outage
 from backend.store.embeddings import DamagedEmbeddings
-from backend.store.leases import WORKER, HeldLease, LeaseLost, give_back_all, lease, presence
+from backend.store.leases import WORKER, LeaseLost, give_back_all, presence
 from backend.store.storage import StorageUnavailable
-from backend.store.tables import Project, ProjectState, now
+from backend.store.tables import Project, ProjectState
 
 log = logging.getLogger(__name__)
 
 WORKERS = 4  # threads: rounds and topping up go on while a pool is being embedded
-TRY_AGAIN_SECONDS = 5.0
 REDIS_PATIENCE = 3.0  # seconds that Redis may be silent; a nudge that is lost is made good
 
 
@@ -189,108 +180,6 @@ def _outage_passes(what: str, afterwards: Callable[[], None] = lambda: None) -> 
             raise
         log.warning("%s waits, for the database cannot be used: %s", what, error)
         afterwards()
-
-
-def advance(
-    deployment: Deployment,
-    project_id: int,
-    nudge: Callable[[int, float], None],
-    embed: Callable[[int], Any],
-) -> None:
-    """Do what is due for a project: adopt it, go on with its round or start one, top its queue up."""
-    with deployment.database.read() as session:
-        project = session.get(Project, project_id)
-    if project is None:
-        return
-    if project.state == ProjectState.CONNECTING and not _adopt(deployment, project, nudge):
-        return
-    settings = project_settings(deployment, project_id)
-    if settings is None:
-        return
-    with lease(deployment.database, f"round:{project_id}") as held:
-        if held is not None:
-            _run_due_round(deployment, project_id, settings, held, nudge)
-    _top_up(deployment, project_id, nudge)
-    if images_to_embed(deployment, project_id):
-        embed(project_id)
-
-
-def project_settings(deployment: Deployment, project_id: int) -> LoopSettings | None:
-    """Settings of a project whose loop runs; None where it does not, or cannot: `problem` then says why."""
-    with deployment.database.read() as session:
-        project = session.get(Project, project_id)
-    if project is None or project.state != ProjectState.ACTIVE:
-        return None
-    if not project.label_config:  # the first sync reads it
-        return LoopSettings.resolve({}, project.extra_params)
-    try:
-        return LoopSettings.resolve(read_labeling_config(project.label_config).settings, project.extra_params)
-    except (UnsupportedConfig, InvalidSettings) as error:
-        with deployment.database.write() as session:
-            session.execute(update(Project).where(Project.id == project_id).values(problem=str(error)))
-        # The config that we hold may be an old one: a round reads the present one, and waits if it is no better.
-        return LoopSettings()
-
-
-def _adopt(deployment: Deployment, project: Project, nudge: Callable[[int, float], None]) -> bool:
-    """Take over a project that was connected by hand, in Label Studio's user interface."""
-    try:
-        connect(deployment, project.id, backend_url=project.backend_url, add_backend=False)
-    except NotConnected as error:
-        log.info("%s", error)
-        return False
-    except ConnectingElsewhere:
-        nudge(project.id, TRY_AGAIN_SECONDS)
-        return False
-    except (LabelStudioError, UnsupportedConfig, InvalidSettings) as error:
-        log.warning("the project is not connected yet: %s", error)
-        with deployment.database.write() as session:
-            session.execute(update(Project).where(Project.id == project.id).values(problem=str(error)))
-        nudge(project.id, TRY_AGAIN_SECONDS)
-        return False
-    return True
-
-
-def _run_due_round(
-    deployment: Deployment,
-    project_id: int,
-    settings: LoopSettings,
-    held: HeldLease,
-    nudge: Callable[[int, float], None],
-) -> None:
-    """Go on with the unfinished round, or start one that is due; while it ran, another may have come due."""
-    unfinished = unfinished_round(deployment, project_id)
-    if unfinished is not None and (pause := pause_until_due(unfinished)):
-        nudge(project_id, pause)
-        return
-    if unfinished is None:
-        with deployment.database.read() as session:
-            project = session.get_one(Project, project_id)
-        reason = due(deployment, project, settings)
-        if reason is None:
-            if later := when_due(deployment, project, settings):
-                nudge(project_id, max(0.1, (later - now()).total_seconds()))
-            return
-        # While it is paused, the queue is ranked anew where it must be, by the model that there is.
-        keep = project.paused and reason != REASONS[START_TRAINING]
-        served = served_round(deployment, project_id) if keep else None
-        learner_of = served.version if served is not None and served.trained else None
-        unfinished = start_round(deployment, project_id, reason, next(iter(STEPS)), learner_of)
-    run_round(deployment, unfinished.id, held)
-    nudge(project_id, settings.debounce_seconds)
-
-
-def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float], None]) -> None:
-    try:
-        top_up(deployment, project_id)
-    except (LabelStudioError, NotStored, StorageUnavailable) as error:
-        log.warning("topping up the queue waits: %s", error)
-        asked = error.retry_after if isinstance(error, LabelStudioUnavailable) else None
-        nudge(project_id, max(TRY_AGAIN_SECONDS, asked or 0))
-    except DAMAGE as error:
-        log.warning("the queue cannot be topped up: %s", error)
-        if note_damage(deployment, project_id):
-            nudge(project_id, 0)
 
 
 def _create_huey(deployment: Deployment) -> Huey:

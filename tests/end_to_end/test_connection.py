@@ -14,9 +14,9 @@ from werkzeug.serving import make_server
 
 from backend.app import create_app
 from backend.demo.label_studio import LabelStudioServer, free_port
+from backend.loop.advancing import advance
 from backend.loop.connection import UNCERTAINTY_SAMPLING
 from backend.loop.events import SECRET_HEADER, WEBHOOK_ACTIONS
-from backend.loop.jobs import advance
 from backend.loop.reconciliation import notice_missed_changes
 from backend.store.tables import ProjectState
 from tests.conftest import DigitsProject, choice

@@ -21,8 +21,8 @@ import pytest
 from sqlalchemy import func, select
 
 from backend.demo.label_studio import LabelStudioServer
+from backend.loop.advancing import project_settings
 from backend.loop.events import SECRET_HEADER
-from backend.loop.jobs import project_settings
 from backend.loop.status import describe
 from backend.loop.steps import STEPS
 from backend.store.artifacts import models
