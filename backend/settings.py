@@ -52,8 +52,10 @@ class Settings(BaseSettings):
     storage_url: str = Field(
         "", description="Where embeddings and models are kept instead: a folder, s3://, gs:// or az://"
     )
-    database_url: str = Field("", description="SQLAlchemy URL of the state; empty: SQLite in MODEL_DIR")
-    redis_url: str = Field("", description="Redis for jobs; empty: SQLite in MODEL_DIR")
+    database_url: str = Field(
+        "", repr=False, description="SQLAlchemy URL of the state; empty: SQLite in MODEL_DIR"
+    )
+    redis_url: str = Field("", repr=False, description="Redis for jobs; empty: SQLite in MODEL_DIR")
     media_hosts: str = Field("", description="Comma-separated private hosts that images may come from")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: LogFormat = Field("text", description="text, or json: an object a line")

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import read_labeling_config
+from backend.labelstudio.media import without_secrets
 from backend.learners.tasks import read_stored_target
 from backend.store.tables import Project, Task
 from backend.targets import votes_of
@@ -31,6 +32,7 @@ def labeled_csv(deployment: Deployment, project: Project) -> Iterator[str]:
     last = 0
     while rows := _rows(deployment, project.id, last):
         for task in rows:
+            image = "data:" if task.source.startswith("data:") else without_secrets(task.source)
             for control in controls:
                 if (stored := (task.target or {}).get(control.name)) is None:
                     continue
@@ -44,7 +46,7 @@ def labeled_csv(deployment: Deployment, project: Project) -> Iterator[str]:
                 yield _line(
                     (
                         task.id,
-                        task.source,
+                        image,
                         control.name,
                         labels,
                         part,

@@ -254,12 +254,16 @@ def _cache_key(url: httpx.URL, source: str) -> str:
     return hashlib.sha256(address.encode()).hexdigest()
 
 
-def _shown(source: str) -> str:
-    """An address without what may be secret in it (password, query, fragment); short and printable."""
+def without_secrets(source: str) -> str:
+    """An image's address without what may be secret in it: password, query, fragment."""
     local_file = re.match(r"/data/local-files/\?d=[^&#]*", source)
     shown = local_file[0] if local_file else re.sub(r"[?#].*", "", source, flags=re.DOTALL)
-    shown = re.sub(r"^([\w.+-]+:/*)[^/]*@", r"\1", shown)
-    shown = "".join(c if c.isprintable() else "?" for c in shown)
+    return re.sub(r"^([\w.+-]+:/*)[^/]*@", r"\1", shown)
+
+
+def _shown(source: str) -> str:
+    """The same, short and printable."""
+    shown = "".join(c if c.isprintable() else "?" for c in without_secrets(source))
     return shown if len(shown) <= 120 else f"{shown[:60]}…{shown[-59:]}"
 
 
