@@ -16,9 +16,17 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: install
 	@exec $(BIN)/active-learning demo $(if $(ANNOTATE),--annotate $(ANNOTATE))
 
+# Tests that start servers and workers of their own, which would starve one another.
+ONE_BY_ONE := tests/demo tests/doctor tests/end_to_end
+
 ## Linters, types and all tests. TESTS=tests/strategies runs a part.
 test: lint $(PEERS_INSTALLED) $(ASSETS)
+ifdef TESTS
 	$(BIN)/python -m pytest $(TESTS)
+else
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(ONE_BY_ONE))
+	$(BIN)/python -m pytest $(ONE_BY_ONE)
+endif
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
