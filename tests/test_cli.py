@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from backend.cli import app
 from backend.cli.facts import queue_facts
+from backend.cli.terminal import console
 from backend.demo.label_studio import free_port
 from backend.deployment import Deployment
 from backend.settings import Settings
@@ -34,9 +35,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(folder: Path) -> Run:
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(*arguments: str, columns: int = 80) -> Result:
-        ended = CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(columns)})
+        monkeypatch.setattr(console, "width", columns)
+        ended = CliRunner().invoke(app, list(arguments))
         assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
         return ended
 
