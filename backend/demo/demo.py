@@ -72,6 +72,7 @@ def run_demo(annotate: int, port: int, backend_port: int) -> None:
         console.print(
             f"\n[bold]Label Studio:[/bold]  {label_studio.url}/projects/{project_id}\n"
             f"[bold]Log in with:[/bold]   {label_studio.email}   {label_studio.password}\n"
+            f"[bold]Dashboard:[/bold]     {backend.url}/projects/{project_id}\n"
             "Press [bold]Label All Tasks[/bold]: the order is the loop's, and it changes after every "
             f"{LoopSettings().labels_per_round} labels.\n"
             f"Logs: {FOLDER}/backend/*.log. `make demo` again resumes; deleting {FOLDER} starts anew.\n",
