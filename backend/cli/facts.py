@@ -9,11 +9,11 @@ from sqlalchemy import select
 from backend.deployment import Deployment
 from backend.loop.advancing import project_settings
 from backend.loop.events import pending_events
-from backend.loop.publishing import remaining, unlabeled_now
+from backend.loop.publishing import remaining, waiting_entries
 from backend.loop.rounds import latest_round, served_round
 from backend.loop.status import describe
 from backend.loop.triggers import labels_waiting
-from backend.store.tables import Project, QueueEntry, Round, Task
+from backend.store.tables import Project, QueueEntry, Round
 
 
 def status_facts(deployment: Deployment, project: Project) -> dict[str, Any]:
@@ -59,9 +59,7 @@ def queue_facts(deployment: Deployment, project_id: int, limit: int) -> dict[str
         return {"version": None, "waiting": 0, "reserve": 0, "tasks": []}
     waiting, reserve = remaining(deployment, served)
     query = (
-        select(QueueEntry)
-        .join(Task, (Task.id == QueueEntry.task_id) & unlabeled_now(project_id))
-        .where(QueueEntry.round_id == served.id)
+        waiting_entries(served)
         # What is published is served before what is not, whatever their ranks.
         .order_by(QueueEntry.published.desc(), QueueEntry.rank)
         .limit(limit)

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
-
 from backend.deployment import Deployment
 from backend.loop.balance import queued_classes
-from backend.loop.publishing import unlabeled_now
-from backend.store.tables import QueueEntry, Round, Task
+from backend.loop.publishing import waiting_entries
+from backend.store.tables import QueueEntry, Round
 
 MOST_ROWS = 20
 
@@ -72,9 +70,5 @@ def _balance(title: str, labeled: Mapping[str, float], queued: Mapping[str, floa
 
 def _predictions(deployment: Deployment, served: Round) -> list[Mapping[str, Any] | None]:
     with deployment.database.read() as session:
-        found = session.scalars(
-            select(QueueEntry.prediction)
-            .join(Task, (Task.id == QueueEntry.task_id) & unlabeled_now(served.project_id))
-            .where(QueueEntry.round_id == served.id, QueueEntry.published)
-        )
-        return list(found)
+        published = waiting_entries(served).where(QueueEntry.published)
+        return list(session.scalars(published.with_only_columns(QueueEntry.prediction)))

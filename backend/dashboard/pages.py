@@ -9,13 +9,13 @@ from backend.dashboard.blueprint import dashboard, deployment, find_project, pag
 from backend.dashboard.learning_curve import learning_curves
 from backend.dashboard.project_list import project_list
 from backend.dashboard.queue import PER_PAGE, queue_page
-from backend.dashboard.rounds import history
+from backend.dashboard.rounds import history, log_of
 from backend.dashboard.settings_form import fields
-from backend.dashboard.task_lists import broken_images, disagreements, label_errors
+from backend.dashboard.task_lists import MOST, disagreements, label_errors
 from backend.loop.actions import earlier_models
 from backend.loop.advancing import project_settings
 from backend.loop.rounds import latest_round, served_round
-from backend.loop.status import activity, deviations, learned, why_idle
+from backend.loop.status import activity, broken_images, deviations, learned, why_idle
 from backend.settings import LoopSettings
 from backend.store.tables import Project, RoundState
 from strategies.catalogue import catalogue
@@ -96,7 +96,7 @@ def labels(project_id: int) -> str:
         project,
         errors=label_errors(served),
         disagreements=disagreements(served),
-        broken=broken_images(deployment(), project_id),
+        broken=broken_images(deployment(), project_id, MOST),
     )
 
 
@@ -117,8 +117,7 @@ def rounds(project_id: int) -> str:
 @dashboard.get("/projects/<int:project_id>/rounds/<int:number>/log")
 def round_log(project_id: int, number: int) -> str:
     """What the worker wrote about a round."""
-    found = next((one for one in history(deployment(), project_id, logs=True) if one.number == number), None)
-    return render_template("round_log.html.jinja", text=found.log if found else "")
+    return render_template("round_log.html.jinja", text=log_of(deployment(), project_id, number))
 
 
 @dashboard.get("/projects/<int:project_id>/settings")

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import func, select
 
 from backend.deployment import Deployment
-from backend.loop.publishing import unlabeled_now
+from backend.loop.publishing import waiting_entries
 from backend.loop.rounds import served_round
-from backend.store.tables import QueueEntry, Task
+from backend.store.tables import QueueEntry
 
 PER_PAGE = 48
 
@@ -30,11 +30,7 @@ def queue_page(deployment: Deployment, project_id: int, number: int) -> tuple[Se
     served = served_round(deployment, project_id)
     if served is None:
         return [], 0
-    waiting = (
-        select(QueueEntry)
-        .join(Task, (Task.id == QueueEntry.task_id) & unlabeled_now(project_id))
-        .where(QueueEntry.round_id == served.id)
-    )
+    waiting = waiting_entries(served)
     first = (number - 1) * PER_PAGE
     with deployment.database.read() as session:
         total = session.scalar(select(func.count()).select_from(waiting.subquery())) or 0

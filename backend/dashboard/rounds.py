@@ -1,7 +1,6 @@
 """The rounds of a project, newest first, as the page shows them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import defer
@@ -12,9 +11,15 @@ from backend.store.tables import Round
 MOST = 100  # rounds that are listed
 
 
-def history(deployment: Deployment, project_id: int, *, logs: bool = False) -> Sequence[Round]:
-    """The last rounds, newest first; their logs only on request, as they are long."""
+def history(deployment: Deployment, project_id: int) -> Sequence[Round]:
+    """The last rounds, newest first; without their logs, which are long."""
     query = select(Round).where(Round.project_id == project_id).order_by(Round.number.desc()).limit(MOST)
-    options: list[Any] = [] if logs else [defer(Round.log)]
     with deployment.database.read() as session:
-        return session.scalars(query.options(*options)).all()
+        return session.scalars(query.options(defer(Round.log))).all()
+
+
+def log_of(deployment: Deployment, project_id: int, number: int) -> str:
+    """The log of one round; empty where there is none."""
+    query = select(Round.log).where(Round.project_id == project_id, Round.number == number)
+    with deployment.database.read() as session:
+        return session.scalar(query) or ""

@@ -1,12 +1,9 @@
 """Tasks that a person should look at: likely label errors, disagreements, images that cannot be read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, func, select
-
-from backend.deployment import Deployment
-from backend.store.tables import Round, Task
+from backend.store.tables import Round
 
 MOST = 100  # tasks that a list shows
 
@@ -21,14 +18,3 @@ def label_errors(served: Round | None) -> tuple[list[Mapping[str, Any]], int]:
 def disagreements(served: Round | None) -> list[int]:
     """Tasks on which the annotators do not agree."""
     return list(served.facts.get("disagreements") or [])[:MOST] if served else []
-
-
-def broken_images(deployment: Deployment, project_id: int) -> tuple[Sequence[Row[int, str | None]], int]:
-    """The first images that cannot be used, each with its reason, and how many there are."""
-    broken = (Task.project_id == project_id) & Task.broken.is_not(None)
-    with deployment.database.read() as session:
-        count = session.scalar(select(func.count()).where(broken)) or 0
-        found = session.execute(
-            select(Task.id, Task.broken).where(broken).order_by(Task.id).limit(MOST)
-        ).all()
-    return found, count

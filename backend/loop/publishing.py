@@ -8,7 +8,7 @@ old queue serves. As the published window drains, more of the ranking is importe
 import logging
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 
 from backend.deployment import Deployment
 from backend.labelstudio.client import PredictionsRefused
@@ -150,6 +150,15 @@ def remaining(deployment: Deployment, current: Round) -> tuple[int, int]:
     return waiting, sum(count for published, _, count in counts if not published)
 
 
+def waiting_entries(current: Round) -> Select[QueueEntry]:
+    """The entries of a round's queue whose tasks nobody has labeled."""
+    return (
+        select(QueueEntry)
+        .join(Task, (Task.id == QueueEntry.task_id) & unlabeled_now(current.project_id))
+        .where(QueueEntry.round_id == current.id)
+    )
+
+
 def unlabeled_now(project_id: int) -> ColumnElement[bool]:
     """Condition on `Task`: as far as syncs and events since tell, nobody has labeled it."""
     return (Task.project_id == project_id) & Task.target.is_(None) & ~Task.labeled & ~Task.touched
@@ -159,9 +168,8 @@ def _next(deployment: Deployment, current: Round, count: int) -> Sequence[QueueE
     """The next tasks of the queue that are not published: `count` of them, but no more than an import takes."""
     with deployment.database.read() as session:
         return session.scalars(
-            select(QueueEntry)
-            .join(Task, (Task.id == QueueEntry.task_id) & unlabeled_now(current.project_id))
-            .where(QueueEntry.round_id == current.id, ~QueueEntry.published)
+            waiting_entries(current)
+            .where(~QueueEntry.published)
             .order_by(QueueEntry.rank)
             .limit(min(IMPORT_CHUNK, count))
         ).all()

@@ -1,15 +1,15 @@
 """What the loop of a project is doing, and why the queue is as it is, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudioError
 from backend.loop.connection import UNCERTAINTY_SAMPLING
 from backend.loop.events import pending_events
-from backend.loop.publishing import remaining, unlabeled_now
+from backend.loop.publishing import remaining, waiting_entries
 from backend.loop.registration import backends_at, has_webhook
 from backend.loop.round import pause_until_due
 from backend.loop.rounds import latest_round, served_round
@@ -168,11 +168,7 @@ def _queue(deployment: Deployment, served: Round) -> list[str]:
         if not session.scalar(select(func.count()).where(Task.project_id == served.project_id)):
             return ["The project has no tasks yet: import some."]
         entries = session.scalars(
-            select(QueueEntry)
-            .join(Task, (Task.id == QueueEntry.task_id) & unlabeled_now(served.project_id))
-            .where(QueueEntry.round_id == served.id, QueueEntry.published)
-            .order_by(QueueEntry.rank)
-            .limit(NEXT_SHOWN)
+            waiting_entries(served).where(QueueEntry.published).order_by(QueueEntry.rank).limit(NEXT_SHOWN)
         ).all()
     sentence = (
         f"Label Studio serves {served.version}: {_count(waiting, 'task')} in the window, {reserve} in reserve, "
@@ -219,13 +215,19 @@ def deviations(deployment: Deployment, project: Project, served: Round | None) -
     return sentences
 
 
-def _broken(deployment: Deployment, project_id: int) -> list[str]:
+def broken_images(
+    deployment: Deployment, project_id: int, most: int
+) -> tuple[Sequence[Row[int, str | None]], int]:
+    """The first images that cannot be used, `most` of them, each with its reason; and how many there are."""
     broken = (Task.project_id == project_id) & Task.broken.is_not(None)
     with deployment.database.read() as session:
         count = session.scalar(select(func.count()).where(broken)) or 0
-        first = session.execute(
-            select(Task.id, Task.broken).where(broken).order_by(Task.id).limit(NEXT_SHOWN)
-        ).all()
+        found = select(Task.id, Task.broken).where(broken).order_by(Task.id).limit(most)
+        return session.execute(found).all(), count
+
+
+def _broken(deployment: Deployment, project_id: int) -> list[str]:
+    first, count = broken_images(deployment, project_id, NEXT_SHOWN)
     if not count:
         return []
     mend = "Mend it" if count == 1 else "Mend them"
