@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
@@ -14,18 +15,25 @@ from tests.end_to_end.test_closed_loop import FAST, label
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+@contextmanager
+def open_page(*arguments: str) -> Iterator[Page]:
+    """A page in a browser of its own; CI must have one, elsewhere its absence skips the test."""
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have Chromium")
         pytest.skip("no Chromium on this machine: install it to run the browser tests")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *arguments])
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.set_default_timeout(60_000)
         yield page
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with open_page() as page:
+        yield page
 
 
 @pytest.fixture

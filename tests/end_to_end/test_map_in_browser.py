@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,15 +9,15 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from backend.loop.projection import current_map
 from tests.conftest import DigitsProject
 from tests.dashboard.points import read_points
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
+from tests.end_to_end.test_browser import open_page
 from tests.end_to_end.test_closed_loop import FAST, label
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRAWN_BY_THE_PROCESSOR = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 LABELED = (0x1A, 0x7F, 0x37)  # --map-labeled, in light and in dark
 LABELED_IN_THE_DARK = (0x56, 0xD3, 0x64)
@@ -26,17 +25,10 @@ LABELED_IN_THE_DARK = (0x56, 0xD3, 0x64)
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have Chromium")
-        pytest.skip("no Chromium on this machine: install it to run the browser tests")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", *DRAWN_BY_THE_PROCESSOR]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page(viewport={"width": 1300, "height": 1200}, color_scheme="light")
-        page.set_default_timeout(60_000)
+    with open_page(*DRAWN_BY_THE_PROCESSOR) as page:
+        page.set_viewport_size({"width": 1300, "height": 1200})
+        page.emulate_media(color_scheme="light")
         yield page
-        browser.close()
 
 
 def share_of(page: Page, colour: tuple[int, int, int]) -> float:
