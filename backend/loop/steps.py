@@ -4,6 +4,7 @@ Each logs what a person wants to know of it; the round keeps these lines.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,9 @@ from backend.store.leases import lease
 
 log = logging.getLogger(__name__)
 
+LAST_REQUESTS = 1.0
+"""Seconds that requests which began before the flip may still look for the old predictions; without them Label
+Studio would serve such an annotator any task."""
 MODELS_KEPT = 5  # of the newest rounds, so that one can go back to them
 EMBEDDING_FACTS = ("embedder", "embedder_folder", "learner_dimensions", "to_embed")
 NOT_LEARNED_THEN = "the round whose model is taken had not learned this"
@@ -170,6 +174,7 @@ def publish(run: RoundRun) -> None:
 
 def clean(run: RoundRun) -> None:
     """Remove what earlier rounds left in Label Studio and in the storage."""
+    time.sleep(LAST_REQUESTS)
     publishing.clean_up(run.deployment, run.current)
     newest = rounds_with_models(run.deployment, run.project_id)[:MODELS_KEPT]
     kept = {one.version for one in newest} | {run.current.version}

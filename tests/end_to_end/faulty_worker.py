@@ -8,6 +8,7 @@ that was killed is started again: each life is a process of its own, forked from
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -141,8 +142,27 @@ class Accidents:
             self._faults.plan(*planned[1:])
         if deed == "raise":
             raise RuntimeError(f"planned at {moment}")
-        if deed in ("kill", "stop"):
-            os.kill(os.getpid(), signal.SIGKILL if deed == "kill" else signal.SIGSTOP)
+        if deed == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if deed == "stop":
+            _stop_between_transactions()
+
+
+STOP = """
+import os, signal, sqlite3, sys
+process, *databases = sys.argv[1:]
+connections = [sqlite3.connect(database, timeout=60, isolation_level=None) for database in databases]
+for connection in connections:
+    connection.execute("BEGIN IMMEDIATE")
+os.kill(int(process), signal.SIGSTOP)
+"""
+
+
+def _stop_between_transactions() -> None:
+    """Stop this process while no thread of it holds SQLite's lock for writing: nobody else could write meanwhile."""
+    databases = [str(path) for path in Path(os.environ["MODEL_DIR"]).glob("*.db")]
+    assert databases
+    subprocess.run([sys.executable, "-c", STOP, str(os.getpid()), *databases], check=True)
 
 
 class Pixels:

@@ -281,6 +281,16 @@ def test_two_workers_run_one_round_at_a_time(ordeal: Ordeal) -> None:
     project = ordeal.connect(70)
     second = Faults(ordeal.images / "faults-of-the-second")
     ordeal.start_worker("second", second)
+    try:
+        _take_turns(ordeal, project, second)
+        assert ordeal.loop.processes.running("worker")
+        assert ordeal.loop.processes.running("second")
+    finally:
+        ordeal.loop.processes.signal("worker", signal.SIGCONT)
+        ordeal.loop.processes.signal("second", signal.SIGKILL)
+
+
+def _take_turns(ordeal: Ordeal, project: DigitsProject, second: Faults) -> None:
     wait_for("the second worker", lambda: "starts" in "".join(second.journal()))
     labeled = []
     with ordeal.watched_queue(project):
@@ -298,9 +308,6 @@ def test_two_workers_run_one_round_at_a_time(ordeal: Ordeal) -> None:
         labeled += ordeal.label(project, 6)
         ordeal.loop.wait_for_round(project.id, 5)
         ordeal.check(project, labeled)
-    assert ordeal.loop.processes.running("worker")
-    assert ordeal.loop.processes.running("second")
-    ordeal.loop.processes.signal("second", signal.SIGKILL)
 
 
 def test_webhooks_are_recorded_while_a_round_trains_and_the_store_is_busy(ordeal: Ordeal) -> None:
@@ -422,7 +429,7 @@ def test_labels_given_while_the_server_is_down_are_found(ordeal: Ordeal) -> None
     ordeal.loop.processes.signal("serve", signal.SIGKILL)
     ordeal.loop.processes.wait("serve", 10)
     labeled = ordeal.label(project, 3)
-    assert ordeal.loop.pending(project.id) == []
+    assert set(ordeal.loop.pending(project.id)) <= {"MISSED"}  # the worker may have looked by now
     ordeal.start_server()
     wait_for("the labels", lambda: ordeal.loop.targets(project.id).keys() == set(labeled))
     ordeal.check(project, labeled)
