@@ -17,7 +17,7 @@ demo: install
 	@exec $(BIN)/active-learning demo $(if $(ANNOTATE),--annotate $(ANNOTATE))
 
 # Tests that start servers and workers of their own, which would starve one another.
-ONE_BY_ONE := tests/demo tests/doctor tests/end_to_end
+ONE_BY_ONE := tests/demo tests/doctor tests/engine/test_ray.py tests/end_to_end
 
 ## Linters, types and all tests. TESTS=tests/strategies runs a part.
 test: lint $(PEERS_INSTALLED) $(ASSETS)
@@ -64,7 +64,7 @@ $(PEERS_INSTALLED): requirements-peers.lock $(INSTALLED)
 
 ## Pin what pyproject.toml asks for.
 lock: $(INSTALLED)
-	$(UV) pip compile --quiet --universal --python-version 3.11 --extra demo --extra label-studio-ml --extra s3 --group test --group assets --no-header --no-annotate \
+	$(UV) pip compile --quiet --universal --python-version 3.11 --extra demo --extra label-studio-ml --extra ray --extra s3 --group test --group assets --no-header --no-annotate \
 	  --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --group peers --no-header --no-annotate \
 	  --no-emit-index-url --upgrade -c requirements.lock -o requirements-peers.lock

@@ -61,6 +61,10 @@ class Deployment:
     def _storage(self) -> Storage:
         return Storage(self.settings.storage_url or str(self.settings.model_dir))
 
+    def __reduce__(self) -> tuple[type["Deployment"], tuple[Settings, float]]:
+        """Another machine makes connections of its own."""
+        return Deployment, (self.settings, self.patience)
+
     def prepare(self) -> None:
         """Bring the folder and the schema up to date; every process calls this when it starts."""
         logs.set_up(self.settings.log_level.upper(), self.settings.log_format)

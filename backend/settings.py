@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         "", repr=False, description="SQLAlchemy URL of the state; empty: SQLite in MODEL_DIR"
     )
     redis_url: str = Field("", repr=False, description="Redis for jobs; empty: SQLite in MODEL_DIR")
+    ray_address: str = Field(
+        "",
+        description="Ray cluster for work on large pools: auto, local, host:port; empty: the worker does it",
+    )
     media_hosts: str = Field("", description="Comma-separated private hosts that images may come from")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: LogFormat = Field("text", description="text, or json: an object a line")

@@ -2,20 +2,22 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
 
 from backend.deployment import Deployment
-from backend.engine.local import map_images
+from backend.engine import local, ray
+from backend.engine.work import Work
 from backend.labelstudio.control import Control
 from backend.labelstudio.media import MediaError, MediaUnavailable
 from backend.learners.learner import Answers, EmbeddingLearner, Learner, PixelLearner
 from backend.learners.tasks import looks_at_pixels
-from backend.loop.embedding import LOADERS, embedder_of, learner_columns
-from backend.store.tables import Round, Task
+from backend.loop.embedding import LOADERS, WORTH_A_CLUSTER, Source, embedder_of, learner_columns, sources_of
+from backend.loop.learning import learner_of
+from backend.store.tables import Round
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,8 @@ def answers_about(
     """
     ids = [int(task_id) for task_id in task_ids]
     if looks_at_pixels(control):
-        sources = _sources(deployment, learned, ids)
-        return _by_pixels(deployment, learned, cast("PixelLearner", learner), sources, (MediaError,))
+        sources = list(sources_of(deployment, learned.project_id, ids))
+        return _by_pixels(deployment, learned, control, cast("PixelLearner", learner), sources, (MediaError,))
     found, vectors = deployment.embeddings.read(learned.project_id, learned.facts["embedder"], ids)
     if not len(found):
         return found, None
@@ -56,68 +58,75 @@ def answers_about_images(
     """
     failures = (MediaError, MediaUnavailable)  # whoever asks gets an answer, if an empty one
     if looks_at_pixels(control):
-        return _by_pixels(deployment, learned, cast("PixelLearner", learner), sources, failures)
+        return _by_pixels(
+            deployment, learned, control, cast("PixelLearner", learner), list(sources.items()), failures
+        )
     stored, vectors = deployment.embeddings.read(learned.project_id, learned.facts["embedder"], list(sources))
     parts, known = [vectors] if len(stored) else [], set(stored.tolist())
     ids = stored.tolist()
     if others := [task_id for task_id in sources if task_id not in known]:
         embedder = embedder_of(deployment, learned)
-        for batch in map_images(
-            others,
+        work: Work[int, Any, NDArray[np.float32]] = Work(
             lambda task_id: deployment.media.image(sources[task_id], task_id, at_least=embedder.size),
             embedder.embed,
-            loaders=LOADERS,
-            failures=failures,
-        ):
+            failures,
+        )
+        for batch in local.map_images(others, work, loaders=LOADERS):
             if batch.outputs is not None:
                 ids += batch.items
                 parts.append(batch.outputs)
-            _tell(learned, batch.broken)
+            for task_id, error in batch.broken:
+                _tell(task_id, error)
     if not parts:
         return np.empty(0, np.int64), None
     rows = np.concatenate(parts)[:, learner_columns(learned.facts)]
     return np.array(ids, np.int64), cast("EmbeddingLearner", learner).answers(rows)
 
 
-def _tell(learned: Round, broken: Sequence[tuple[int, str]]) -> None:
-    for task_id, reason in broken:
-        log.warning("task %d has no prediction: %s", task_id, reason)
+def _tell(task_id: int, error: Exception) -> None:
+    log.warning("task %d has no prediction: %s", task_id, error)
 
 
 def _by_pixels(
     deployment: Deployment,
     learned: Round,
+    control: Control,
     learner: PixelLearner,
-    sources: Mapping[int, str],
+    sources: Sequence[Source],
     failures: tuple[type[Exception], ...],
 ) -> tuple[NDArray[np.int64], Answers | None]:
+    address = deployment.settings.ray_address
+    if address and len(sources) > WORTH_A_CLUSTER:
+        make = partial(_load_work, deployment, learned, control, failures)
+        batches = ray.map_images(sources, make, address=address, batch_size=PIXEL_BATCH, loaders=LOADERS)
+    else:
+        work = _work(deployment, learner, failures)
+        batches = local.map_images(sources, work, batch_size=PIXEL_BATCH, loaders=LOADERS)
     ids: list[int] = []
     parts: list[Answers] = []
-    for batch in map_images(
-        sources,
-        lambda task_id: learner.prepare(
-            deployment.media.image(sources[task_id], task_id, at_least=learner.size)
-        ),
-        learner.answers,
-        batch_size=PIXEL_BATCH,
-        loaders=LOADERS,
-        failures=failures,
-    ):
+    for batch in batches:
         if batch.outputs is not None:
-            ids += batch.items
+            ids += [task_id for task_id, _ in batch.items]
             parts.append(batch.outputs)
-        _tell(learned, batch.broken)
+        for (task_id, _), error in batch.broken:
+            _tell(task_id, error)
     return np.array(ids, np.int64), type(parts[0]).concatenate(parts) if parts else None
 
 
-def _sources(deployment: Deployment, learned: Round, task_ids: Sequence[int]) -> dict[int, str]:
-    """Where the images of tasks are, in the order of `task_ids`; a task that is gone is left out."""
-    found: dict[int, str] = {}
-    with deployment.database.read() as session:
-        for start in range(0, len(task_ids), 500):
-            chosen = Task.id.in_(task_ids[start : start + 500])
-            rows = session.execute(
-                select(Task.id, Task.source).where(Task.project_id == learned.project_id, chosen)
-            )
-            found |= {row.id: row.source for row in rows}
-    return {task_id: found[task_id] for task_id in task_ids if task_id in found}
+def _work(
+    deployment: Deployment, learner: PixelLearner, failures: tuple[type[Exception], ...]
+) -> Work[Source, Any, Answers]:
+    """Fetch images and look at them."""
+
+    def load(source: Source) -> Any:
+        task_id, address = source
+        return learner.prepare(deployment.media.image(address, task_id, at_least=learner.size))
+
+    return Work(load, learner.answers, failures)
+
+
+def _load_work(
+    deployment: Deployment, learned: Round, control: Control, failures: tuple[type[Exception], ...]
+) -> Work[Source, Any, Answers]:
+    """The work, elsewhere than where the learner is in memory."""
+    return _work(deployment, cast("PixelLearner", learner_of(deployment, learned, control)), failures)

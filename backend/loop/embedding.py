@@ -6,8 +6,9 @@ The rest of a large pool is embedded in the background, and each round ranks wha
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from PIL.Image import Image
 from sqlalchemy import func, select, update
 
 from backend.deployment import Deployment
-from backend.engine.local import map_images
+from backend.engine import local, ray
+from backend.engine.work import Batch, Work
 from backend.labelstudio.media import MediaError
 from backend.learners.embedding import SELF_SUPERVISED, SEPARATOR, Embedder, JoinedEmbedder, load_embedder
 from backend.loop.audit import random_order
@@ -32,7 +34,12 @@ FIRST_SAMPLE = 300  # images that the first window is chosen from
 AT_ONCE = 300  # images that a round embeds itself; more are left to the background
 TRAINING_IMAGES = 1_000  # that an embedder trained on the project's own images sees
 FLUSH = 500  # embeddings written at a time
+EMBEDDED_HERE, EMBEDDED_ON_RAY = 2_000, 100_000  # images between looks whether the loop still runs
+WORTH_A_CLUSTER = 300  # images; fewer are done here before an actor has started
 LOADERS = 8
+
+Source = tuple[int, str]
+"""A task's id, and where its image is."""
 
 # An embedder trained on a handful of images is trained again when the pool has grown to the next of these.
 POOL_SIZES = (32, 128, 512)
@@ -51,8 +58,14 @@ def embedder_for(deployment: Deployment, project_id: int, settings: LoopSettings
     Raises:
         BackboneUnavailable: the named backbone can be had neither from the hub's cache nor from the hub.
     """
-    name = SEPARATOR.join(filter(None, [settings.embedding, settings.selection_embedding]))
-    return _load(deployment, project_id, name, folder, lambda: _sample(deployment, project_id))
+    return _load(
+        deployment, project_id, _embedder_name(settings), folder, lambda: _sample(deployment, project_id)
+    )
+
+
+def _embedder_name(settings: LoopSettings) -> str:
+    """As the settings name it, before it is known what "auto" is."""
+    return SEPARATOR.join(filter(None, [settings.embedding, settings.selection_embedding]))
 
 
 def learner_columns(facts: Mapping[str, Any]) -> slice:
@@ -108,16 +121,18 @@ def _load(
 def _sample(deployment: Deployment, project_id: int) -> list[Image]:
     """Random images of a project, for an embedder to be trained on."""
     ids = _missing(deployment, project_id, None)[:TRAINING_IMAGES]
-    sources = _sources(deployment, project_id, ids)
 
-    def load(task_id: int) -> Image | None:
+    def load(source: Source) -> Image | None:
+        task_id, address = source
         try:
-            return deployment.media.image(sources[task_id], task_id)
+            return deployment.media.image(address, task_id)
         except MediaError:
             return None  # the embedding step tells about it
 
     with ThreadPoolExecutor(LOADERS) as pool:
-        return [image for image in pool.map(load, sources) if image is not None]
+        return [
+            image for image in pool.map(load, sources_of(deployment, project_id, ids)) if image is not None
+        ]
 
 
 def embed_for_round(
@@ -139,7 +154,14 @@ def embed_for_round(
         needed += pool[:FIRST_SAMPLE]
     elif len(pool) <= AT_ONCE:
         needed += pool
-    _embed(deployment, project_id, embedder, needed)
+    _store(
+        deployment,
+        project_id,
+        embedder.name,
+        local.map_images(
+            sources_of(deployment, project_id, needed), _work(deployment, embedder), loaders=LOADERS
+        ),
+    )
     return {
         "embedder": embedder.name,
         "embedder_folder": folder,
@@ -165,8 +187,17 @@ def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) 
             missing = [i for i in _missing(deployment, project_id, embedder.name).tolist() if i not in tried]
             if not missing or project is None or project.state != ProjectState.ACTIVE:
                 return bool(tried)
-            _embed(deployment, project_id, embedder, missing[: 4 * FLUSH], held)
-            tried.update(missing[: 4 * FLUSH])
+            on_ray = deployment.settings.ray_address and len(missing) > WORTH_A_CLUSTER
+            chunk = missing[: EMBEDDED_ON_RAY if on_ray else EMBEDDED_HERE]
+            sources = sources_of(deployment, project_id, chunk)
+            if on_ray:
+                make = partial(_load_work, deployment, project_id, _embedder_name(settings), folder)
+                address = deployment.settings.ray_address
+                batches = ray.map_images(sources, make, address=address, loaders=LOADERS)
+            else:
+                batches = local.map_images(sources, _work(deployment, embedder), loaders=LOADERS)
+            _store(deployment, project_id, embedder.name, batches, held)
+            tried.update(chunk)
 
 
 def images_to_embed(deployment: Deployment, project_id: int) -> int:
@@ -211,73 +242,84 @@ def _missing(deployment: Deployment, project_id: int, embedder: str | None) -> N
     return ids[np.argsort(random_order(project_id, ids))]
 
 
-def _embed(
+def _work(deployment: Deployment, embedder: Embedder) -> Work[Source, Image, NDArray[np.float32]]:
+    """Fetch and embed."""
+
+    def load(source: Source) -> Image:
+        task_id, address = source
+        return deployment.media.image(address, task_id, at_least=embedder.size)
+
+    return Work(load, embedder.embed, (MediaError,))
+
+
+def _load_work(
+    deployment: Deployment, project_id: int, name: str, folder: str
+) -> Work[Source, Image, NDArray[np.float32]]:
+    """The work, elsewhere than where the embedder was made."""
+    return _work(deployment, _load(deployment, project_id, name, folder, list))
+
+
+def _store(
     deployment: Deployment,
     project_id: int,
-    embedder: Embedder,
-    task_ids: Sequence[int],
+    embedder: str,
+    batches: Iterable[Batch[Source, NDArray[np.float32]]],
     held: HeldLease | None = None,
 ) -> None:
-    for start in range(0, len(task_ids), FLUSH):
-        chunk = [int(task_id) for task_id in task_ids[start : start + FLUSH]]
-        sources = _sources(deployment, project_id, chunk)
-        ids: list[int] = []
-        vectors = []
-        broken: list[tuple[int, str]] = []
+    """Store embeddings as they are computed, many at a time; an image whose host is down is left for later."""
+    done: list[Source] = []
+    vectors: list[NDArray[np.float32]] = []
+    broken: list[tuple[int, str]] = []
 
-        later: set[int] = set()
-
-        def load(task_id: int, sources: dict[int, str] = sources, later: set[int] = later) -> Image:
-            try:
-                return deployment.media.image(sources[task_id], task_id, at_least=embedder.size)
-            except MediaError as error:
-                if error.temporary:
-                    later.add(task_id)
-                raise
-
-        for batch in map_images(
-            sources,
-            load,
-            embedder.embed,
-            loaders=LOADERS,
-            failures=(MediaError,),
-        ):
-            if batch.outputs is not None:
-                ids += batch.items
-                vectors.append(batch.outputs)
-            broken += [(task_id, reason) for task_id, reason in batch.broken if task_id not in later]
+    def flush() -> None:
         if held is not None:
             held.check()
-        if ids:
-            deployment.embeddings.append(project_id, embedder.name, ids, np.concatenate(vectors))
-        _note(deployment, project_id, embedder.name, ids, broken, sources)
+        if done:
+            ids = [task_id for task_id, _ in done]
+            deployment.embeddings.append(project_id, embedder, ids, np.concatenate(vectors))
+        _note(deployment, project_id, embedder, done, broken)
+        for gathered in (done, vectors, broken):
+            gathered.clear()
+
+    for batch in batches:
+        if batch.outputs is not None:
+            done += batch.items
+            vectors.append(batch.outputs)
+        broken += [
+            (task_id, str(error))
+            for (task_id, _), error in batch.broken
+            if not (isinstance(error, MediaError) and error.temporary)
+        ]
+        if len(done) + len(broken) >= FLUSH:
+            flush()
+    flush()
 
 
-def _sources(
+def sources_of(
     deployment: Deployment, project_id: int, task_ids: Sequence[int] | NDArray[np.int64]
-) -> dict[int, str]:
+) -> Iterator[Source]:
     """Where the images of tasks are, in the order of `task_ids`; a task that is gone is left out."""
-    chosen = [int(task_id) for task_id in task_ids]
-    with deployment.database.read() as session:
-        query = select(Task.id, Task.source).where(Task.project_id == project_id, Task.id.in_(chosen))
-        found = {task.id: task.source for task in session.execute(query)}
-    return {task_id: found[task_id] for task_id in chosen if task_id in found}
+    for start in range(0, len(task_ids), FLUSH):
+        chosen = [int(task_id) for task_id in task_ids[start : start + FLUSH]]
+        with deployment.database.read() as session:
+            query = select(Task.id, Task.source).where(Task.project_id == project_id, Task.id.in_(chosen))
+            found = {task.id: task.source for task in session.execute(query)}
+        yield from ((task_id, found[task_id]) for task_id in chosen if task_id in found)
 
 
 def _note(
     deployment: Deployment,
     project_id: int,
     embedder: str,
-    ids: Sequence[int],
+    done: Sequence[Source],
     broken: Sequence[tuple[int, str]],
-    sources: dict[int, str],
 ) -> None:
     """Note what is embedded and what is broken, unless the task's image changed meanwhile."""
     with deployment.database.write() as session:
-        for task_id in ids:
+        for task_id, source in done:
             session.execute(
                 update(Task)
-                .where(Task.project_id == project_id, Task.id == task_id, Task.source == sources[task_id])
+                .where(Task.project_id == project_id, Task.id == task_id, Task.source == source)
                 .values(embedded=embedder)
             )
     for task_id, reason in broken:

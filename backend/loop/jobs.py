@@ -18,6 +18,7 @@ from redis.retry import Retry
 from sqlalchemy import select
 
 from backend.deployment import Deployment
+from backend.engine.ray import ClusterUnavailable
 from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.media import MediaUnavailable
 from backend.logs import about
@@ -54,6 +55,7 @@ class Jobs:
         self._map = self.huey.task(name="map")(self._run_map)
         self._reconcile = self.huey.periodic_task(crontab(), name="reconcile")(self.reconcile)
         self._nudged: dict[int, float] = {}
+        self._debounced: dict[int, float] = {}
         self._nudging = threading.Lock()
 
     def nudge(self, project_id: int, delay: float = 0.0) -> None:
@@ -76,9 +78,13 @@ class Jobs:
         """Commit an event from Label Studio and nudge a worker; returns whether it called for work."""
         if not record(self.deployment.database, action, project_id, payload):
             return False
-        settings = project_settings(self.deployment, project_id)
-        at_once = action == START_TRAINING or settings is None
-        self.nudge(project_id, 0 if at_once or settings is None else settings.debounce_seconds)
+        if action == START_TRAINING:
+            self.nudge(project_id)
+        elif time.monotonic() >= self._debounced.get(project_id, 0.0):  # else a later nudge is planned
+            settings = project_settings(self.deployment, project_id)
+            delay = settings.debounce_seconds if settings else 0.0
+            self._debounced[project_id] = time.monotonic() + delay
+            self.nudge(project_id, delay)
         return True
 
     def preview(self, project_id: int, extra_params: Mapping[str, Any]) -> None:
@@ -152,7 +158,13 @@ class Jobs:
                 settings = project_settings(self.deployment, project_id)
                 if settings is not None and embed_pool(self.deployment, project_id, settings):
                     self.nudge(project_id)
-            except (LabelStudioError, MediaUnavailable, StorageUnavailable, LeaseLost) as error:
+            except (
+                LabelStudioError,
+                MediaUnavailable,
+                StorageUnavailable,
+                ClusterUnavailable,
+                LeaseLost,
+            ) as error:
                 log.warning("embedding the pool pauses: %s", error)
 
     def _run_map(self, project_id: int) -> None:

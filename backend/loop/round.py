@@ -8,6 +8,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import DBAPIError
 
 from backend.deployment import Deployment
+from backend.engine.ray import ClusterUnavailable
 from backend.labelstudio.client import (
     LabelStudioError,
     LabelStudioUnavailable,
@@ -43,6 +44,7 @@ OUTAGES = (
     LabelStudioUnavailable,
     MediaUnavailable,
     StorageUnavailable,
+    ClusterUnavailable,
     PublishingElsewhere,
     ImportedTwice,
 )

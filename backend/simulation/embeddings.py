@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend.engine.local import map_images
+from backend.engine.work import Work
 from backend.learners.embedding import Embedder, load_embedder
 from backend.simulation.dataset import Dataset
 from backend.simulation.hard_cases import Images, near_duplicate
@@ -89,11 +90,11 @@ def _embed_rest(
 
     on_progress(state["done"], len(keys))
     rest = range(state["done"], len(keys))
-    for batch in map_images(rest, load, embedder.embed, batch_size=BATCH, failures=(ValueError,)):
+    for batch in map_images(rest, Work(load, embedder.embed, (ValueError,)), batch_size=BATCH):
         if batch.outputs is not None:
             vectors[batch.items] = batch.outputs
-        for row, reason in batch.broken:
-            state["broken"][str(int(keys[row]) % len(dataset))] = reason
+        for row, error in batch.broken:
+            state["broken"][str(int(keys[row]) % len(dataset))] = str(error)
         state["done"] += len(batch.items) + len(batch.broken)
         vectors.flush()
         _write_state(state_path, state)

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from backend.engine.local import map_images
+from backend.engine.work import Work
 from backend.learners.learner import Answers, EmbeddingLearner, Learner, PixelLearner
 from backend.learners.tasks import Examples, Question, looks_at_pixels
 from backend.simulation.dataset import Dataset
@@ -66,14 +67,10 @@ class Material:
             return cast("EmbeddingLearner", learner).answers(self.vectors(images))
         looking = cast("PixelLearner", learner)
         parts: list[Answers] = []
-        for batch in map_images(
-            range(len(images)),
-            lambda place: looking.prepare(self._load(images, place)),
-            looking.answers,
-            batch_size=PIXEL_BATCH,
-            loaders=1,
-            failures=(),
-        ):
+        work: Work[int, Any, Answers] = Work(
+            lambda place: looking.prepare(self._load(images, place)), looking.answers, failures=()
+        )
+        for batch in map_images(range(len(images)), work, batch_size=PIXEL_BATCH, loaders=1):
             assert batch.outputs is not None
             parts.append(batch.outputs)
         return type(parts[0]).concatenate(parts)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from backend.engine.local import BATCHES_AHEAD, map_images
+from backend.engine.work import Work
 
 
 def draw(level: int) -> Image.Image:
@@ -22,7 +23,7 @@ def loader_threads() -> list[threading.Thread]:
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 50])
 def test_every_item_is_computed_once_in_order(count):
-    batches = list(map_images(range(count), draw, first_pixels, batch_size=8, failures=()))
+    batches = list(map_images(range(count), Work(draw, first_pixels, ()), batch_size=8))
     assert [item for batch in batches for item in batch.items] == list(range(count))
     assert all(len(batch.items) <= 8 for batch in batches)
     for batch in batches:
@@ -39,22 +40,20 @@ def test_a_broken_image_costs_one_item():
         return image
 
     contents = [good.getvalue(), b"not an image", good.getvalue()[:-30], good.getvalue()]
-    [batch] = map_images(contents, decode, first_pixels, failures=(OSError, SyntaxError))
+    [batch] = map_images(contents, Work(decode, first_pixels, (OSError, SyntaxError)))
     assert batch.items == [contents[0], contents[3]]
     assert batch.outputs.tolist() == [[9, 4], [9, 4]]
     assert [content for content, _ in batch.broken] == contents[1:3]
-    assert all(reason for _, reason in batch.broken)
+    assert all(isinstance(error, OSError | SyntaxError) for _, error in batch.broken)
 
 
 def test_a_wholly_broken_batch_is_not_computed():
     def load(item: int) -> Image.Image:
         raise TimeoutError
 
-    batches = list(map_images(range(3), load, first_pixels, batch_size=2, failures=(TimeoutError,)))
-    assert [batch.broken for batch in batches] == [
-        [(0, "TimeoutError"), (1, "TimeoutError")],
-        [(2, "TimeoutError")],
-    ]
+    batches = list(map_images(range(3), Work(load, first_pixels, (TimeoutError,)), batch_size=2))
+    assert [[item for item, _ in batch.broken] for batch in batches] == [[0, 1], [2]]
+    assert all(isinstance(error, TimeoutError) for batch in batches for _, error in batch.broken)
     assert all(batch.items == [] and batch.outputs is None for batch in batches)
 
 
@@ -65,7 +64,7 @@ def test_other_exceptions_propagate_and_stop_the_threads():
         return draw(item)
 
     with pytest.raises(KeyError, match="defect"):
-        list(map_images(range(50), load, first_pixels, batch_size=2, failures=(OSError,)))
+        list(map_images(range(50), Work(load, first_pixels, (OSError,)), batch_size=2))
     assert loader_threads() == []
 
 
@@ -84,14 +83,14 @@ def test_loading_runs_ahead_of_compute_but_only_so_far():
         assert second_batch_loaded.wait(10)
         return first_pixels(images)
 
-    batches = map_images(range(1000), load, compute, batch_size=4, failures=())
+    batches = map_images(range(1000), Work(load, compute, ()), batch_size=4)
     next(batches)
     batches.close()
     assert len(loaded) <= (1 + BATCHES_AHEAD) * 4
 
 
 def test_closing_stops_the_threads():
-    batches = map_images(range(1000), draw, first_pixels, batch_size=2, failures=())
+    batches = map_images(range(1000), Work(draw, first_pixels, ()), batch_size=2)
     next(batches)
     assert loader_threads()
     batches.close()
@@ -100,4 +99,4 @@ def test_closing_stops_the_threads():
 
 def test_compute_must_return_a_row_per_image():
     with pytest.raises(ValueError, match="1 rows for 3 images"):
-        list(map_images(range(3), draw, lambda images: np.zeros((1, 2)), failures=()))
+        list(map_images(range(3), Work(draw, lambda images: np.zeros((1, 2)), ())))
