@@ -16,16 +16,28 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: install
 	@exec $(BIN)/active-learning demo $(if $(ANNOTATE),--annotate $(ANNOTATE))
 
-# Tests that start servers and workers of their own, which would starve one another.
-ONE_BY_ONE := tests/demo tests/doctor tests/engine/test_ray.py tests/end_to_end
+# Tests that start servers and workers of their own, which would starve one another where cores are few.
+WITH_SERVERS := tests/demo tests/doctor tests/engine/test_ray.py tests/end_to_end
+AT_ONCE ?= 1
+# Tests that use no store, or name the one that they use: another would change nothing.
+OF_ANY_STORE := $(addprefix tests/,docs labelstudio learners peers simulation strategies) \
+  $(addprefix tests/end_to_end/test_,faults.py object_storage.py)
 
-## Linters, types and all tests. TESTS=tests/strategies runs a part.
+PYTEST := $(BIN)/python -m pytest
+UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(WITH_SERVERS))
+SERVER_TESTS := $(PYTEST) --numprocesses $(AT_ONCE) --dist loadfile $(WITH_SERVERS)
+ON_POSTGRESQL := --store postgresql $(addprefix --ignore=,$(OF_ANY_STORE))
+
+## Linters, types and all tests, on SQLite and on PostgreSQL with Redis. TESTS=tests/strategies runs a part, on
+## STORE=sqlite or STORE=postgresql; AT_ONCE=2 runs two files of the tests with servers at once.
 test: lint $(PEERS_INSTALLED) $(ASSETS)
 ifdef TESTS
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(if $(STORE),--store $(STORE)) $(TESTS)
 else
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(ONE_BY_ONE))
-	$(BIN)/python -m pytest $(ONE_BY_ONE)
+	$(UNIT_TESTS)
+	$(UNIT_TESTS) $(ON_POSTGRESQL)
+	$(SERVER_TESTS)
+	$(SERVER_TESTS) $(ON_POSTGRESQL)
 endif
 
 lint: $(INSTALLED)

@@ -1,4 +1,4 @@
-"""A real Label Studio for the tests that need one: a server for the whole session, and projects of digits on it."""
+"""What all tests share: where state and jobs are kept, a real Label Studio, and projects of digits on it."""
 
 import os
 import shutil
@@ -18,6 +18,8 @@ from sklearn.datasets import load_digits
 
 from backend.demo.label_studio import LabelStudioServer
 from backend.labelstudio.client import LabelStudio
+from backend.settings import Settings
+from tests import stores
 
 LABEL_CONFIG = (
     '<View><Image name="image" value="$image"/><Choices name="digit" toName="image">'
@@ -44,6 +46,42 @@ class DigitsProject:
 def choice(digit: int) -> list[dict[str, Any]]:
     """The result that says "this is that digit"."""
     return [{"from_name": "digit", "to_name": "image", "type": "choices", "value": {"choices": [str(digit)]}}]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store", choices=stores.KINDS, default="sqlite", help="where the tests keep state and jobs"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    stores.chosen = config.getoption("--store")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stores() -> Iterator[None]:
+    """Fixtures of more than one test have a store, too; and nobody's own settings are in the way."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in stores.new_store().items():
+            environment.setenv(name, value)
+        yield
+    stores.remove_servers()
+
+
+@pytest.fixture(autouse=True)
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[stores.Store]:
+    """An empty store, which all settings name that the test makes and does not tell of another."""
+    made = stores.new_store()
+    for name, value in made.items():
+        monkeypatch.setenv(name, value)
+    yield made
+    stores.drop(made)
+
+
+@pytest.fixture
+def state_url(tmp_path: Path) -> str:
+    """The address of an empty database."""
+    return Settings(_env_file=None, model_dir=tmp_path).state_url  # type: ignore[call-arg]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What the deployment's processes share, and whether they run: database, queue of jobs, server, worker."""
 
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,12 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.deployment import Deployment
 from backend.doctor.check import Check, Finding, broken, fine, warning
+from backend.doctor.surroundings import data_folder
+from backend.engine import ray
 from backend.loop.registration import without_password
 from backend.store.database import MIGRATIONS
 from backend.store.leases import WORKER, present
+from backend.store.storage import Storage, StorageUnavailable
 
 AREA = "Processes"
 SECONDS = 5.0  # for an answer
+WRITTEN = "doctor-writes-this"
 START = "Start `active-learning serve` and `active-learning worker`."
 
 
@@ -34,6 +39,8 @@ class ProcessChecks:
         """In the order in which they are worth reading."""
         yield Check(AREA, "database", self.database)
         yield Check(AREA, "queue of jobs", self.job_queue)
+        yield Check(AREA, "object storage", self.storage)
+        yield Check(AREA, "Ray cluster", self.cluster)
         yield Check(AREA, "worker", self.worker)
         yield Check(AREA, "server", self.server)
 
@@ -45,10 +52,11 @@ class ProcessChecks:
             if self.deployment.settings.database_url
             else "Check MODEL_DIR."
         )
+        none_yet = warning("There is no state yet.", f"It is made by the first start. {START}")
         try:
             path = sqlalchemy.make_url(url).database
             if url.startswith("sqlite") and path and not Path(path).exists():
-                return warning("There is no database yet.", f"It is made by the first start. {START}")
+                return none_yet
             with self.deployment.database.engine.connect() as connection:
                 at = MigrationContext.configure(connection).get_current_revision()
         except SQLAlchemyError as error:
@@ -61,7 +69,9 @@ class ProcessChecks:
         if at == scripts.get_current_head():
             self.has_state = True
             return fine(f"It answers, with the schema of this version ({at}).")
-        if at is None or at in known:
+        if at is None:
+            return none_yet
+        if at in known:
             return warning(
                 "Its schema is older than this version.", f"The next start brings it up to date. {START}"
             )
@@ -101,6 +111,36 @@ class ProcessChecks:
                 "Stop server and worker, delete that file, and start them: what is to be done is in the database.",
             )
         return fine(f"It answers; {count} waiting.")
+
+    def storage(self) -> Finding:
+        """Whether embeddings and models can be kept where STORAGE_URL says."""
+        url = self.deployment.settings.storage_url
+        if not url:
+            return fine("None: embeddings and models are in MODEL_DIR.")
+        storage = Storage(url)
+        if storage.is_local:
+            return data_folder(Path(storage.url), "STORAGE_URL")
+        try:
+            with tempfile.NamedTemporaryFile() as file:
+                storage.upload(Path(file.name), WRITTEN)
+            storage.delete(WRITTEN)
+        except StorageUnavailable as error:
+            return broken(
+                str(error),
+                "Mend what it says, then look again; rounds go on by themselves, and no label is lost.",
+            )
+        return fine("It can be written to.")
+
+    def cluster(self) -> Finding:
+        """Whether the cluster of RAY_ADDRESS can be reached from here."""
+        address = self.deployment.settings.ray_address
+        if not address:
+            return fine("None: the worker looks at all images itself.")
+        try:
+            ray.reach(address)
+        except ray.ClusterUnavailable as error:
+            return broken(f"{error}", "Start it (`ray start --head`), or correct or unset RAY_ADDRESS.")
+        return fine("It can be reached.")
 
     def worker(self) -> Finding:
         """Whether one runs, anywhere: it renews a lease in the database."""

@@ -1,7 +1,6 @@
 """What the doctor finds on this machine alone: each thing is broken, and it is to say so and how to mend it."""
 
 import shutil
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from sqlalchemy import text
 
 from backend.demo.label_studio import free_port
 from backend.deployment import Deployment
@@ -22,6 +22,7 @@ from backend.doctor.label_studio import LabelStudioChecks
 from backend.doctor.processes import ProcessChecks
 from backend.settings import Settings
 from backend.store.leases import presence
+from tests.object_storage import s3_server
 
 Look = Callable[..., Finding]
 
@@ -79,6 +80,9 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
         ("server", {"BACKEND_URL": "http://[nonsense"}, "BACKEND_URL is no URL", "http://this-machine:9090"),
         ("database", {"DATABASE_URL": "nonsense"}, "cannot be used", "DATABASE_URL"),
         ("queue of jobs", {"REDIS_URL": "ftp://somewhere"}, "Redis cannot be used", "REDIS_URL"),
+        ("settings", {"STORAGE_URL": "az://somewhere"}, "adlfs", "Correct it"),
+        ("object storage", {"STORAGE_URL": "/proc/nowhere"}, "/proc/nowhere", "STORAGE_URL"),
+        ("Ray cluster", {"RAY_ADDRESS": f"127.0.0.1:{free_port()}"}, "cannot be used", "RAY_ADDRESS"),
         ("worker", {}, "Without the database", "active-learning worker"),
     ],
 )
@@ -102,7 +106,7 @@ def test_what_is_broken_is_found_with_its_remedy(
             "ACTIVE_LEARNING_WINDOW?",
         ),
         ("pretrained weights", {}, "trained on themselves", "HF_HOME"),
-        ("database", {}, "no database yet", "active-learning serve"),
+        ("database", {}, "no state yet", "active-learning serve"),
     ],
 )
 def test_what_may_be_meant_so_is_a_warning(
@@ -143,20 +147,31 @@ def test_servers_that_do_not_answer(look: Look) -> None:
         assert password not in finding.found + finding.remedy
 
 
+def test_an_object_storage(look: Look, tmp_path: Path) -> None:
+    with s3_server(tmp_path) as server:
+        assert look("object storage", STORAGE_URL=server.url, **server.environment).verdict == "fine"
+        elsewhere = look("object storage", STORAGE_URL="s3://no-such-bucket/team-a")
+    assert elsewhere.verdict == "broken"
+    assert "the bucket exists" in elsewhere.found
+    gone = look("object storage", STORAGE_URL=server.url)
+    assert gone.verdict == "broken"
+    assert "No label is lost" in gone.found
+
+
 def test_a_queue_of_jobs_that_is_damaged(look: Look, tmp_path: Path) -> None:
     (tmp_path / "jobs.db").write_bytes(b"no database" * 100)
-    finding = look("queue of jobs", MODEL_DIR=str(tmp_path))
+    finding = look("queue of jobs", MODEL_DIR=str(tmp_path), REDIS_URL="")
     assert finding.verdict == "broken"
     assert "delete that file" in finding.remedy
 
 
 @pytest.mark.parametrize(("revision", "verdict"), [("0002", "warning"), ("9999", "broken")])
 def test_a_schema_of_another_version(look: Look, tmp_path: Path, revision: str, verdict: str) -> None:
-    Deployment(Settings(_env_file=None, model_dir=tmp_path)).prepare()
+    deployment = Deployment(Settings(_env_file=None, model_dir=tmp_path))
+    deployment.prepare()
     assert look("database", MODEL_DIR=str(tmp_path)).verdict == "fine"
-    with sqlite3.connect(tmp_path / "state.db") as database:
-        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
-    database.close()
+    with deployment.database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
     assert look("database", MODEL_DIR=str(tmp_path)).verdict == verdict
 
 

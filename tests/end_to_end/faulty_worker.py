@@ -148,7 +148,7 @@ class Accidents:
             _stop_between_transactions()
 
 
-STOP = """
+STOP_ON_SQLITE = """
 import os, signal, sqlite3, sys
 process, *databases = sys.argv[1:]
 connections = [sqlite3.connect(database, timeout=60, isolation_level=None) for database in databases]
@@ -157,12 +157,36 @@ for connection in connections:
 os.kill(int(process), signal.SIGSTOP)
 """
 
+# Somebody else's transaction ends by itself; one that does not is of the process that was stopped.
+STOP_ON_POSTGRESQL = """
+import os, signal, sys, time
+from backend.store.database import Database
+process, url = int(sys.argv[1]), sys.argv[2]
+writers = "SELECT pid, backend_xid::text FROM pg_stat_activity"
+writers += " WHERE datname = current_database() AND backend_xid IS NOT NULL"
+with Database(url).engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    def writing():
+        return set(map(tuple, connection.exec_driver_sql(writers)))
+    while True:
+        os.kill(process, signal.SIGSTOP)
+        before = writing()
+        for _ in range(20):
+            if not before & writing():
+                sys.exit()
+            time.sleep(0.05)
+        os.kill(process, signal.SIGCONT)
+        time.sleep(0.05)
+"""
+
 
 def _stop_between_transactions() -> None:
-    """Stop this process while no thread of it holds SQLite's lock for writing: nobody else could write meanwhile."""
-    databases = [str(path) for path in Path(os.environ["MODEL_DIR"]).glob("*.db")]
-    assert databases
-    subprocess.run([sys.executable, "-c", STOP, str(os.getpid()), *databases], check=True)
+    """Stop this process while no thread of it is about to commit what it wrote: others would wait for it in vain."""
+    if url := os.environ["DATABASE_URL"]:
+        program, stores = STOP_ON_POSTGRESQL, [url]
+    else:
+        program, stores = STOP_ON_SQLITE, [str(path) for path in Path(os.environ["MODEL_DIR"]).glob("*.db")]
+        assert stores
+    subprocess.run([sys.executable, "-c", program, str(os.getpid()), *stores], check=True)
 
 
 class Pixels:

@@ -22,6 +22,7 @@ from backend.loop.publishing import unlabeled_now
 from backend.loop.rounds import latest_round, served_round
 from backend.settings import Settings
 from backend.store.tables import Project, QueueEntry, Round, RoundState, Task
+from tests.stores import new_store
 
 T = TypeVar("T")
 PATIENCE = 120.0  # seconds; generous, since a test's machine may be busy
@@ -57,7 +58,7 @@ class RunningLoop:
 
     @classmethod
     def on(cls, label_studio: LabelStudioServer, folder: Path, **environment: str) -> "RunningLoop":
-        """A backend, not started yet, for a Label Studio."""
+        """A backend, not started yet, for a Label Studio; with a store of its own, unless it is told of one."""
         port = free_port()
         variables = {
             "LABEL_STUDIO_URL": label_studio.url,
@@ -65,7 +66,8 @@ class RunningLoop:
             "BACKEND_URL": f"http://127.0.0.1:{port}",
             "MODEL_DIR": str(folder),
             "PORT": str(port),
-        } | environment
+        }
+        variables |= ({} if "DATABASE_URL" in environment else new_store()) | environment
         settings = Settings(
             _env_file=None,  # type: ignore[call-arg]
             label_studio_url=variables["LABEL_STUDIO_URL"],
@@ -73,8 +75,8 @@ class RunningLoop:
             backend_url=variables["BACKEND_URL"],
             model_dir=folder,
             port=port,
-            database_url=variables.get("DATABASE_URL", ""),
-            redis_url=variables.get("REDIS_URL", ""),
+            database_url=variables["DATABASE_URL"],
+            redis_url=variables["REDIS_URL"],
             storage_url=variables.get("STORAGE_URL", ""),
             basic_auth_user=variables.get("BASIC_AUTH_USER", ""),
             basic_auth_pass=SecretStr(variables.get("BASIC_AUTH_PASS", "")),

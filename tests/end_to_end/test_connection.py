@@ -433,7 +433,8 @@ def test_connecting_by_hand_a_backend_whose_key_label_studio_does_not_accept(
         assert "does not accept the API key" in status(loop, project.id)
 
         variables = {**loop.processes.environment, "LABEL_STUDIO_API_KEY": label_studio.api_key}
-        mended = RunningLoop.on(label_studio, tmp_path, **{k: variables[k] for k in ("BACKEND_URL", "PORT")})
+        same = ("BACKEND_URL", "PORT", "DATABASE_URL", "REDIS_URL")
+        mended = RunningLoop.on(label_studio, tmp_path, **{name: variables[name] for name in same})
         work(mended, project.id)
         assert mended.project(project.id).state == ProjectState.ACTIVE
         assert mended.wait_for_round(project.id, 0).state == "done"

@@ -24,9 +24,9 @@ from backend.store.tables import Round, RoundState, now
 from tests.conftest import DigitsProject
 from tests.end_to_end.faulty_worker import Faults
 from tests.end_to_end.running_loop import RunningLoop, wait_for
-from tests.end_to_end.servers import PostgreSQL, Redis
 from tests.end_to_end.test_recovery import SLOW, Ordeal, _damage
 from tests.end_to_end.unreliable_proxy import Fault, UnreliableProxy
+from tests.servers import PostgreSQL, Redis
 
 
 @pytest.fixture(scope="module")

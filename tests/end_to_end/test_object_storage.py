@@ -15,10 +15,8 @@ from backend.store.artifacts import models
 from tests.conftest import DigitsProject
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
 from tests.end_to_end.test_closed_loop import FAST, label
-from tests.end_to_end.test_postgresql_redis import postgresql, redis
 from tests.object_storage import BUCKET, S3Server, s3_server
-
-__all__ = ["postgresql", "redis"]
+from tests.stores import servers
 
 
 @pytest.fixture
@@ -30,17 +28,10 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def machines(
-    label_studio: LabelStudioServer, tmp_path: Path, request: pytest.FixtureRequest, s3: S3Server
-) -> Iterator[RunningLoop]:
+def machines(label_studio: LabelStudioServer, tmp_path: Path, s3: S3Server) -> Iterator[RunningLoop]:
     """A machine that serves and one that works, with nothing in common but addresses."""
-    running = RunningLoop.on(
-        label_studio,
-        tmp_path / "serving",
-        DATABASE_URL=request.getfixturevalue("postgresql"),
-        REDIS_URL=request.getfixturevalue("redis"),
-        STORAGE_URL=s3.url,
-    )
+    store = servers().create()
+    running = RunningLoop.on(label_studio, tmp_path / "serving", STORAGE_URL=s3.url, **store)
     working = BackendProcesses(running.processes.environment | {"MODEL_DIR": str(tmp_path / "working")})
     try:
         running.processes.start_process("serve")

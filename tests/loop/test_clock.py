@@ -35,6 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
+    """On SQLite, where leases end by the machine's clock; PostgreSQL has its own."""
     database = Database(f"sqlite:///{tmp_path / 'state.db'}")
     database.migrate()
     return database

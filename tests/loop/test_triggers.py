@@ -283,13 +283,11 @@ def test_a_ranking_that_cannot_hold_more_is_not_made_again(tmp_path: Path) -> No
     assert loop.due() is None
 
 
-def test_new_tasks_are_ranked_when_few_are_left(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, tasks=40, queue=40)
+@pytest.mark.parametrize(("left", "reason"), [(40, None), (4, "tasks were added")])
+def test_new_tasks_are_ranked_when_few_are_left(tmp_path: Path, left: int, reason: str | None) -> None:
+    loop = Loop(tmp_path, tasks=left)
     loop.tell("TASKS_CREATED", 100)
-    assert loop.due() is None
-    loop = Loop(tmp_path / "few", tasks=4)
-    loop.tell("TASKS_CREATED", 100)
-    assert loop.due() == "tasks were added"
+    assert loop.due() == reason
 
 
 def test_a_cold_start_is_ranked_anew_when_the_rest_is_embedded(tmp_path: Path) -> None:

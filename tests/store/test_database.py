@@ -1,5 +1,4 @@
 import threading
-from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -14,8 +13,8 @@ from backend.store.tables import Base, Event, Project, Task
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+def database(state_url: str) -> Database:
+    database = Database(state_url)
     database.migrate()
     return database
 
@@ -26,14 +25,13 @@ def test_the_migrations_make_what_the_tables_declare(database: Database) -> None
     assert differences == []
 
 
-def test_migrating_from_several_threads_at_once(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'fresh.db'}"
-    Database(url)
+def test_migrating_from_several_threads_at_once(state_url: str) -> None:
+    Database(state_url)
     failures: list[Exception] = []
 
     def migrate() -> None:
         try:
-            Database(url).migrate()
+            Database(state_url).migrate()
         except Exception as error:
             failures.append(error)
 
@@ -43,7 +41,7 @@ def test_migrating_from_several_threads_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert "projects" in sqlalchemy.inspect(Database(url).engine).get_table_names()
+    assert "projects" in sqlalchemy.inspect(Database(state_url).engine).get_table_names()
 
 
 def test_concurrent_writers_wait_for_each_other(database: Database) -> None:
@@ -95,8 +93,8 @@ def test_missing_json_is_null_for_sql_too(database: Database) -> None:
         assert session.scalar(select(func.count()).where(Task.target.is_(None))) == 1
 
 
-def test_tasks_of_before_there_was_metadata_are_read_again(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+def test_tasks_of_before_there_was_metadata_are_read_again(state_url: str) -> None:
+    database = Database(state_url)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with database.engine.connect() as connection, connection.begin():
@@ -112,7 +110,7 @@ def test_tasks_of_before_there_was_metadata_are_read_again(tmp_path: Path) -> No
         connection.exec_driver_sql(f"INSERT INTO projects ({columns}) VALUES ({values})")
         connection.exec_driver_sql(
             "INSERT INTO tasks (project_id, id, source, labeled, ground_truth, skips, touched, audit) "
-            "VALUES (3, 7, 'a.png', 0, 0, 0, 0, 0)"
+            "VALUES (3, 7, 'a.png', FALSE, FALSE, 0, FALSE, FALSE)"
         )
     database.migrate()
     with database.read() as session:

@@ -3,7 +3,6 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,8 @@ from backend.store.tables import Lease
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+def database(state_url: str) -> Database:
+    database = Database(state_url)
     database.migrate()
     return database
 
@@ -43,10 +42,10 @@ def _hold(url: str, ready: "multiprocessing.synchronize.Event") -> None:
         time.sleep(600)
 
 
-def test_the_lease_of_a_killed_process_is_free_at_once(database: Database, tmp_path: Path) -> None:
+def test_the_lease_of_a_killed_process_is_free_at_once(database: Database, state_url: str) -> None:
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
-    process = context.Process(target=_hold, args=(f"sqlite:///{tmp_path / 'state.db'}", ready))
+    process = context.Process(target=_hold, args=(state_url, ready))
     process.start()
     assert ready.wait(60)
     assert holder(database, "round:1") is not None

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +13,6 @@ from alembic.script import ScriptDirectory
 
 from backend.store.database import MIGRATIONS, Database
 from backend.store.tables import Base, Event, Project, QueueEntry, Round, Task
-from tests.end_to_end.test_postgresql_redis import postgresql
-
-__all__ = ["postgresql"]
 
 CONFIG = Config()
 CONFIG.set_main_option("script_location", str(MIGRATIONS))
@@ -29,17 +25,11 @@ ROWS = 3  # in each table
 Contents = dict[str, list[dict[str, Any]]]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+@pytest.fixture
+def database(state_url: str) -> Iterator[Database]:
     """An empty database."""
-    if request.param == "sqlite":
-        yield Database(f"sqlite:///{tmp_path / 'state.db'}")
-        return
-    database = Database(request.getfixturevalue("postgresql"))
+    database = Database(state_url)
     yield database
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
     database.engine.dispose()
 
 

@@ -26,14 +26,18 @@ def program(name: str) -> str:
 
 
 class PostgreSQL:
-    """A server whose data survive its end, until `remove`."""
+    """A server whose data survive its end, until `remove`.
 
-    def __init__(self, folder: Path) -> None:
+    durable: a commit waits until the disk has it, which tests need not.
+    """
+
+    def __init__(self, folder: Path, durable: bool = False) -> None:
         # PostgreSQL refuses to run as root; its folder must then be reachable for another user.
         user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
         self._port = free_port()
         self._folder = Path("/tmp") / f"postgresql-{self._port}" if user else folder
         self._folder.mkdir(exist_ok=True)
+        self._durable = durable
         self._as_user: dict[str, Any] = {}
         if user:
             shutil.chown(self._folder, user.pw_uid, user.pw_gid)
@@ -47,7 +51,7 @@ class PostgreSQL:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [program("postgres"), "-D", self._data, "-p", str(self._port), "-h", "127.0.0.1"]
-        command += ["-k", str(self._folder), "-F"]
+        command += ["-k", str(self._folder), "-c", "max_connections=500", *([] if self._durable else ["-F"])]
         with (self._folder / "log").open("ab") as log:
             self._server = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user)
         engine = sqlalchemy.create_engine(self.url.replace("postgresql", "postgresql+pg8000"))
@@ -81,7 +85,7 @@ class Redis:
     def start(self) -> None:
         """Start it."""
         command = [program("redis-server"), "--port", str(self._port), "--bind", "127.0.0.1"]
-        command += ["--dir", str(self._folder), "--save", ""]
+        command += ["--dir", str(self._folder), "--save", "", "--databases", "10000"]
         self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
     def send_signal(self, number: int) -> None:
