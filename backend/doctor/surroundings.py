@@ -92,8 +92,8 @@ def loop_settings() -> Finding:
     return fine(f"{', '.join(sorted(given))} can be used." if given else "The environment sets none.")
 
 
-def data_folder(folder: Path) -> Finding:
-    """Whether MODEL_DIR can be written to."""
+def data_folder(folder: Path, variable: str = "MODEL_DIR") -> Finding:
+    """Whether the folder that a variable names can be written to."""
     existing = (
         folder if folder.exists() else next(parent for parent in folder.absolute().parents if parent.exists())
     )
@@ -102,8 +102,8 @@ def data_folder(folder: Path) -> Finding:
             pass
     except OSError as error:
         return broken(
-            f"MODEL_DIR, {folder}, cannot be written to: {error.strerror}.",
-            "Give the user of server and worker the right to write there, or set MODEL_DIR to another folder.",
+            f"{variable}, {folder}, cannot be written to: {error.strerror}.",
+            f"Give the user of server and worker the right to write there, or set {variable} to another folder.",
         )
     return fine(
         f"{folder.absolute()} "

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -84,29 +85,32 @@ def map_images(
         raise ClusterUnavailable(address, _first_line(error)) from error
 
 
-def _connected(address: str) -> Any:
-    """The module, connected to the cluster."""
-    try:
-        import ray
-    except ImportError as error:
+def reach(address: str) -> None:
+    """Raise ClusterUnavailable where Ray is not installed or nobody listens; Ray itself tries for minutes."""
+    if find_spec("ray") is None:
         raise ClusterUnavailable(
             address, "Ray is not installed: pip install 'label-studio-active-learning[ray]'"
-        ) from error
+        )
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host.rpartition("/")[2], int(port)), REACH_SECONDS).close()
+        except OSError as error:
+            raise ClusterUnavailable(address, _first_line(error)) from error
+
+
+def _connected(address: str) -> Any:
+    """The module, connected to the cluster."""
+    reach(address)
+    import ray
+
     with _connecting:
         if not ray.is_initialized():
             try:
-                _reach(address)
                 ray.init(address, include_dashboard=False, log_to_driver=False)
             except (OSError, RuntimeError, ValueError) as error:
                 raise ClusterUnavailable(address, _first_line(error)) from error
     return ray
-
-
-def _reach(address: str) -> None:
-    """Raise OSError at once where nobody listens: Ray itself tries for minutes."""
-    host, _, port = address.rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host.rpartition("/")[2], int(port)), REACH_SECONDS).close()
 
 
 def _first_line(error: BaseException) -> str:
