@@ -20,8 +20,9 @@ demo: install
 WITH_SERVERS := tests/demo tests/doctor tests/engine/test_ray.py tests/end_to_end
 AT_ONCE ?= 1
 # Tests that use no store, or name the one that they use: another would change nothing.
-OF_ANY_STORE := $(addprefix tests/,docs labelstudio learners peers simulation strategies) \
-  $(addprefix tests/end_to_end/test_,faults.py object_storage.py)
+OF_ANY_STORE := $(addprefix tests/,docs labelstudio learners peers simulation strategies demo/test_label_studio.py) \
+  $(addprefix tests/security/test_,fuzzed_parsers.py hostile_images.py no_pickle.py) \
+  $(addprefix tests/end_to_end/test_,faults.py object_storage.py results_in_browser.py)
 
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(WITH_SERVERS))
