@@ -4,6 +4,7 @@ An actor that is lost, with its machine or alone, is started anew and its block 
 once.
 """
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -57,6 +58,7 @@ def map_images(
     ray = _connected(address)
     from ray.data import ActorPoolStrategy, DataContext, from_items
 
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # its own handler tells of each map
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -107,7 +109,7 @@ def _connected(address: str) -> Any:
     with _connecting:
         if not ray.is_initialized():
             try:
-                ray.init(address, include_dashboard=False, log_to_driver=False)
+                ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
             except (OSError, RuntimeError, ValueError) as error:
                 raise ClusterUnavailable(address, _first_line(error)) from error
     return ray
