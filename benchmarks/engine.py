@@ -4,8 +4,9 @@
 
 Draws photographs of 640 × 480 pixels as JPEG files, and has them decoded, resized and embedded by the network that is
 the default on a CPU, with random weights (no difference to its speed). A worker is an actor with one CPU, as in
-production. What is compared is images a second over the second half of the pool, when all workers have long started; the
-seconds until the first batch are told beside it. Exit code 1 where two workers are less than 1.8 times as fast as one.
+production. What is compared is images a second over the second half of the pool, when all workers have long started;
+the seconds until the first batch are told beside it. Exit code 1 where two workers are less than 1.8 times as fast as
+one.
 """
 
 import argparse
