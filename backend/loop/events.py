@@ -2,13 +2,17 @@
 
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
 
 from backend.store.database import ROWS_PER_STATEMENT, Database
 from backend.store.tables import LARGEST_ID, Event, Project, ProjectState, Task
+from backend.store.together import Together
 
 SECRET_HEADER = "X-Active-Learning-Secret"  # noqa: S105 (its name, not its value)
 START_TRAINING = "START_TRAINING"
@@ -23,6 +27,7 @@ ANNOTATION_ACTIONS = frozenset(
 TASK_ACTIONS = frozenset({"TASKS_CREATED", "TASKS_DELETED"})
 WEBHOOK_ACTIONS = sorted(ANNOTATION_ACTIONS | TASK_ACTIONS | {PROJECT_UPDATED})
 KNOWN_ACTIONS = frozenset({*WEBHOOK_ACTIONS, START_TRAINING})
+ENDS_WAITING = ANNOTATION_ACTIONS | {SKIPPED, "TASKS_DELETED"}
 
 
 def new_secret() -> str:
@@ -32,9 +37,18 @@ def new_secret() -> str:
 
 def secret_matches(database: Database, project_id: int, given: str | None) -> bool:
     """Whether a webhook call carries the project's secret; takes the same time whatever is given."""
-    with database.read() as session:
-        expected = session.scalar(select(Project.webhook_secret).where(Project.id == project_id))
+    expected = _secret(database, project_id)
     return bool(expected) and hmac.compare_digest((given or "").encode(), str(expected).encode())
+
+
+def _secrets(database: Database, project_ids: Sequence[int]) -> list[str | None]:
+    known = select(Project.id, Project.webhook_secret).where(Project.id.in_(set(project_ids)))
+    with database.read() as session:
+        secrets_of = dict(session.execute(known).tuples().all())
+    return [secrets_of.get(project_id) for project_id in project_ids]
+
+
+_secret = Together(_secrets)
 
 
 def is_secret(database: Database, given: str | None) -> bool:
@@ -46,31 +60,71 @@ def is_secret(database: Database, given: str | None) -> bool:
 
 
 def record(database: Database, action: str, project_id: int, payload: Mapping[str, Any]) -> bool:
-    """Commit an event of a connected project.
+    """Commit an event of a connected project, together with those that come at the same time.
 
     Returns whether it calls for work: an unknown project's does not, nor an unknown action, nor a
     change of the project that leaves the labeling config as it was (our own changes are such).
     """
     if action not in KNOWN_ACTIONS:
         return False
+    skipped = action in ANNOTATION_ACTIONS and _is_skip(payload)
+    noted = SKIPPED if skipped else action
+    return _record(database, _Told(project_id, noted, _task_ids(payload), _label_config(payload)))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a webhook says."""
+
+    project_id: int
+    action: str
+    task_ids: list[int]
+    label_config: str
+
+
+def _record_all(database: Database, told: Sequence[_Told]) -> list[bool]:
     with database.write() as session:
-        project = session.get(Project, project_id)
-        if project is None or project.state != ProjectState.ACTIVE:
-            return False
-        if action == PROJECT_UPDATED and _label_config(payload) in ("", project.label_config):
-            return False
-        task_ids = _task_ids(payload)
-        if action in ANNOTATION_ACTIONS and _is_skip(payload):
-            session.add(Event(project_id=project_id, action=SKIPPED, task_ids=task_ids))
-        else:
-            session.add(Event(project_id=project_id, action=action, task_ids=task_ids))
-        # Labeled or deleted: the queue no longer waits for it.
-        if (action in ANNOTATION_ACTIONS or action == "TASKS_DELETED") and task_ids:
-            for start in range(0, len(task_ids), ROWS_PER_STATEMENT):
-                named = Task.id.in_(task_ids[start : start + ROWS_PER_STATEMENT])
-                touched = update(Task).where(Task.project_id == project_id, named).values(touched=True)
-                session.execute(touched)
-    return True
+        chosen = Project.id.in_({one.project_id for one in told}) & (Project.state == ProjectState.ACTIVE)
+        configs = dict(session.execute(select(Project.id, Project.label_config).where(chosen)).tuples().all())
+
+        def calls_for_work(one: _Told) -> bool:
+            if one.action == PROJECT_UPDATED:
+                return one.label_config not in ("", configs.get(one.project_id, ""))
+            return True
+
+        taken = [one.project_id in configs and calls_for_work(one) for one in told]
+        recorded = list(compress(told, taken))
+        session.add_all(
+            Event(project_id=e.project_id, action=e.action, task_ids=e.task_ids) for e in recorded
+        )
+        for project_id in configs:
+            # Labeled or deleted: the queue no longer waits for it.
+            ids = {
+                i
+                for e in recorded
+                if e.project_id == project_id and e.action in ENDS_WAITING
+                for i in e.task_ids
+            }
+            _touch(session, project_id, sorted(ids))
+    return taken
+
+
+_record = Together(_record_all)
+
+
+def _touch(session: Session, project_id: int, task_ids: Sequence[int]) -> None:
+    """Note that nobody waits for these tasks any more.
+
+    Those whose rows a round is just writing are passed over: somebody waits for the webhook's answer. `touched` is but
+    a hint; the event stays, and has the next sync read the task.
+    """
+    for start in range(0, len(task_ids), ROWS_PER_STATEMENT):
+        named = Task.id.in_(task_ids[start : start + ROWS_PER_STATEMENT])
+        free = select(Task.id).where(Task.project_id == project_id, named, ~Task.touched)
+        touched = update(Task).where(
+            Task.project_id == project_id, Task.id.in_(free.with_for_update(skip_locked=True))
+        )
+        session.execute(touched.values(touched=True), execution_options={"synchronize_session": False})
 
 
 def last_event(database: Database, project_id: int) -> int:

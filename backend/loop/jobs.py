@@ -39,6 +39,7 @@ from backend.store.tables import Project, ProjectState
 log = logging.getLogger(__name__)
 
 WORKERS = 4  # threads: rounds and topping up go on while a pool is being embedded
+CLAIM = 1.0  # seconds in which a thread finds out when its nudge is to come
 REDIS_PATIENCE = 3.0  # seconds that Redis may be silent; a nudge that is lost is made good
 
 
@@ -80,12 +81,21 @@ class Jobs:
             return False
         if action == START_TRAINING:
             self.nudge(project_id)
-        elif time.monotonic() >= self._debounced.get(project_id, 0.0):  # else a later nudge is planned
+        elif self._claims_nudge(project_id):
             settings = project_settings(self.deployment, project_id)
             delay = settings.debounce_seconds if settings else 0.0
             self._debounced[project_id] = time.monotonic() + delay
             self.nudge(project_id, delay)
         return True
+
+    def _claims_nudge(self, project_id: int) -> bool:
+        """Whether this thread is to nudge; False: a nudge that comes later is planned, or another thread plans it."""
+        with self._nudging:
+            at = time.monotonic()
+            if at < self._debounced.get(project_id, 0.0):
+                return False
+            self._debounced[project_id] = at + CLAIM
+            return True
 
     def preview(self, project_id: int, extra_params: Mapping[str, Any]) -> None:
         """Have a worker rank a project's pool as it would be under other settings."""
