@@ -199,9 +199,8 @@ def _forget_deleted(deployment: Deployment, project_id: int) -> None:
 def _look_again_at_broken(deployment: Deployment, project_id: int) -> None:
     """Whoever mended the images presses Start training."""
     with deployment.database.write() as session:
-        session.execute(
-            update(Task).where(Task.project_id == project_id, Task.source != "").values(broken=None)
-        )
+        chosen = (Task.project_id == project_id) & Task.broken.is_not(None) & (Task.source != "")
+        session.execute(update(Task).where(chosen).values(broken=None))
 
 
 def _draw_audit_again(deployment: Deployment, project: Project, share: float) -> None:
