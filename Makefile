@@ -20,7 +20,7 @@ demo: install
 WITH_SERVERS := tests/demo tests/doctor tests/engine/test_ray.py tests/end_to_end
 AT_ONCE ?= 1
 # Tests that use no store, or name the one that they use: another would change nothing.
-OF_ANY_STORE := $(addprefix tests/,docs labelstudio learners peers simulation strategies demo/test_label_studio.py) \
+OF_ANY_STORE := $(addprefix tests/,demo docs engine labelstudio learners peers simulation strategies) \
   $(addprefix tests/security/test_,fuzzed_parsers.py hostile_images.py no_pickle.py) \
   $(addprefix tests/end_to_end/test_,faults.py object_storage.py results_in_browser.py)
 

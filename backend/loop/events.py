@@ -44,7 +44,7 @@ def secret_matches(database: Database, project_id: int, given: str | None) -> bo
 def _secrets(database: Database, project_ids: Sequence[int]) -> list[str | None]:
     known = select(Project.id, Project.webhook_secret).where(Project.id.in_(set(project_ids)))
     with database.read() as session:
-        secrets_of = dict(session.execute(known).tuples().all())
+        secrets_of = dict(session.execute(known).all())
     return [secrets_of.get(project_id) for project_id in project_ids]
 
 
@@ -85,7 +85,7 @@ class _Told:
 def _record_all(database: Database, told: Sequence[_Told]) -> list[bool]:
     with database.write() as session:
         chosen = Project.id.in_({one.project_id for one in told}) & (Project.state == ProjectState.ACTIVE)
-        configs = dict(session.execute(select(Project.id, Project.label_config).where(chosen)).tuples().all())
+        configs = dict(session.execute(select(Project.id, Project.label_config).where(chosen)).all())
 
         def calls_for_work(one: _Told) -> bool:
             if one.action == PROJECT_UPDATED:
