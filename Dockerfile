@@ -17,7 +17,7 @@ COPY backend backend
 COPY --from=assets /assets/static/vendor backend/dashboard/static/vendor
 COPY strategies strategies
 # The lock file constrains; only what the package itself needs goes in.
-RUN uv pip install --system --no-cache --compile-bytecode --constraint requirements.lock ".[s3]"
+RUN uv pip install --system --no-cache --compile-bytecode --constraint requirements.lock ".[ray,s3]"
 
 RUN useradd --uid 10001 --create-home active-learning && mkdir /data && chown active-learning /data
 USER active-learning
