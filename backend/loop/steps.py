@@ -22,9 +22,8 @@ from backend.store.leases import lease
 
 log = logging.getLogger(__name__)
 
-LAST_REQUESTS = 1.0
-"""Seconds that requests which began before the flip may still look for the old predictions; without them Label
-Studio would serve such an annotator any task."""
+LAST_REQUESTS = 1.0  # seconds, at least
+SLOWEST_REQUEST = 5.0  # times what a request of ours takes
 MODELS_KEPT = 5  # of the newest rounds, so that one can go back to them
 EMBEDDING_FACTS = ("embedder", "embedder_folder", "learner_dimensions", "to_embed")
 NOT_LEARNED_THEN = "the round whose model is taken had not learned this"
@@ -174,13 +173,20 @@ def publish(run: RoundRun) -> None:
 
 def clean(run: RoundRun) -> None:
     """Remove what earlier rounds left in Label Studio and in the storage."""
-    time.sleep(LAST_REQUESTS)
+    _let_requests_end(run)
     publishing.clean_up(run.deployment, run.current)
     newest = rounds_with_models(run.deployment, run.project_id)[:MODELS_KEPT]
     kept = {one.version for one in newest} | {run.current.version}
     for version in run.deployment.artifacts.names(models(run.project_id)):
         if version not in kept:
             run.deployment.artifacts.delete(f"{models(run.project_id)}/{version}")
+
+
+def _let_requests_end(run: RoundRun) -> None:
+    """Wait for requests that began before the flip: without the old predictions, they would be served any task."""
+    began = time.monotonic()
+    run.deployment.label_studio.project(run.project_id)
+    time.sleep(max(LAST_REQUESTS, SLOWEST_REQUEST * (time.monotonic() - began)))
 
 
 def decide(run: RoundRun) -> None:
