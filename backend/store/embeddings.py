@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +22,9 @@ FILTERED = 5_000  # with more tasks than these, all are read and the others drop
 BLOCK = 20_000  # rows that `blocks` gives at a time
 SUFFIX = ".lance"
 ATTEMPTS = 2  # to read a table before it counts as damaged: an object storage may have been out for a moment
-COMPACT_AFTER_FRAGMENTS = 64  # many small appends make reading slow
+SMALL_FRAGMENTS = 64  # as many small appends make reading slow
+FULL_FRAGMENT = 50_000  # rows; not written again when small ones are joined
+OLD_VERSIONS = timedelta(minutes=10)  # in which whoever reads one is done
 
 
 class DamagedEmbeddings(Exception):
@@ -72,11 +75,8 @@ class EmbeddingStore:
             except (ValueError, OSError, StorageUnavailable):
                 self.task_ids(project_id, embedder)  # tells where it is the table that is damaged
                 raise
-            if len(dataset.get_fragments()) >= COMPACT_AFTER_FRAGMENTS:
-                try:
-                    dataset.optimize.compact_files()
-                except Exception:
-                    log.exception("could not compact %s; a later append tries again", where)
+            if len(dataset.get_fragments()) - dataset.count_rows() // FULL_FRAGMENT >= SMALL_FRAGMENTS:
+                _tidy(dataset)
 
     def task_ids(self, project_id: int, embedder: str) -> NDArray[np.int64]:
         """Ids (n,) of the tasks that have an embedding, ascending."""
@@ -191,3 +191,12 @@ def _vectors(table: pa.Table) -> NDArray[np.float32]:
         table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
     )
     return vectors
+
+
+def _tidy(dataset: lance.LanceDataset) -> None:
+    """Join small fragments, and delete those that were joined some time ago."""
+    try:
+        dataset.optimize.compact_files(target_rows_per_fragment=FULL_FRAGMENT)
+        dataset.cleanup_old_versions(older_than=OLD_VERSIONS)
+    except Exception:
+        log.exception("could not compact %s; a later append tries again", dataset.uri)

@@ -155,7 +155,7 @@ def test_embeddings_on_object_storage(s3: S3Server) -> None:
 def test_many_appends_to_object_storage_are_compacted_without_a_loss(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.store.embeddings.COMPACT_AFTER_FRAGMENTS", 5)
+    monkeypatch.setattr("backend.store.embeddings.SMALL_FRAGMENTS", 5)
     store = EmbeddingStore(Storage(f"{s3.url}/many"))
     for task_id in range(12):
         store.append(1, "small", [task_id], vectors(task_id))

@@ -1,10 +1,12 @@
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from backend.store.embeddings import COMPACT_AFTER_FRAGMENTS, DamagedEmbeddings, EmbeddingStore
+from backend.store import embeddings
+from backend.store.embeddings import SMALL_FRAGMENTS, DamagedEmbeddings, EmbeddingStore
 from backend.store.storage import Storage
 
 
@@ -61,12 +63,29 @@ def test_nothing_is_stored_yet(store: EmbeddingStore) -> None:
 
 
 def test_many_small_appends_keep_every_embedding(store: EmbeddingStore) -> None:
-    count = COMPACT_AFTER_FRAGMENTS + 5
+    count = SMALL_FRAGMENTS + 5
     for task_id in range(count):
         store.append(1, "small", [task_id], vectors(task_id))
     ids, stored = store.read(1, "small")
     assert ids.tolist() == list(range(count))
     assert stored[:, 0].tolist() == list(range(count))
+
+
+def test_what_was_joined_does_not_stay_on_the_disk(
+    store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "SMALL_FRAGMENTS", 4)
+    monkeypatch.setattr(embeddings, "FULL_FRAGMENT", 1_000)
+    monkeypatch.setattr(embeddings, "OLD_VERSIONS", timedelta())
+    wide = np.random.default_rng(0).random((100, 256), np.float32)
+    for start in range(0, 5_000, 100):
+        store.append(1, "small", range(start, start + 100), wide)
+    ids, stored = store.read(1, "small")
+    assert ids.tolist() == list(range(5_000))
+    assert (stored == np.tile(wide, (50, 1))).all()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 1.2 * stored.nbytes
+    assert len(files) < 30
 
 
 def test_a_first_append_that_was_cut_short_leaves_an_empty_table(
