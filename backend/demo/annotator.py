@@ -29,7 +29,7 @@ class Annotator:
 
     def next_task(self) -> AskedTask | None:
         """What Label Studio asks next; None when it has nothing more for this user."""
-        response = self._http.get(f"/api/projects/{self._project_id}/next", headers=self._headers())
+        response = self._send("GET", f"/api/projects/{self._project_id}/next")
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         task = response.raise_for_status().json()
@@ -49,10 +49,14 @@ class Annotator:
         return self._submit(task_id, {"result": [], "was_cancelled": True})
 
     def _submit(self, task_id: int, annotation: dict[str, Any]) -> int:
-        response = self._http.post(
-            f"/api/tasks/{task_id}/annotations/", json=annotation, headers=self._headers()
-        )
+        response = self._send("POST", f"/api/tasks/{task_id}/annotations/", json=annotation)
         return int(response.raise_for_status().json()["id"])
 
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": self._label_studio.authorization()}
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send, twice where the token, which lives some minutes, has expired on the way."""
+        for _ in range(2):
+            headers = {"Authorization": self._label_studio.authorization()}
+            response = self._http.request(method, path, headers=headers, **options)
+            if response.status_code != httpx.codes.UNAUTHORIZED:
+                break
+        return response

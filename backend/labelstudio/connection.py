@@ -1,6 +1,9 @@
 """Requests to Label Studio, with every way they fail turned into a sentence that names the remedy."""
 
+import base64
+import json
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -119,6 +122,10 @@ def _failure(url: str, request: httpx.Request, response: httpx.Response) -> Labe
         return LabelStudioUnavailable(
             f"Label Studio at {url} failed (HTTP {status}{reason}). {when}", seconds
         )
+    if status == 401 and _has_expired(request):
+        return LabelStudioUnavailable(
+            f"Label Studio at {url} took so long that the access token expired meanwhile. Try again later."
+        )
     if status == 401:
         return AccessDenied(f"Label Studio at {url} does not accept the API key{reason}. {KEY_REMEDY}")
     if status == 403:
@@ -128,6 +135,15 @@ def _failure(url: str, request: httpx.Request, response: httpx.Response) -> Labe
     if status == 404:
         return _not_found(url, request.url)
     return RequestRefused(f"Label Studio at {url} refused the request (HTTP {status}{reason}).")
+
+
+def _has_expired(request: httpx.Request) -> bool:
+    """Whether the access token is over by now: the SDK sends it until its last moment."""
+    payload = request.headers.get("Authorization", "").partition(".")[2].partition(".")[0]
+    try:
+        return bool(json.loads(base64.urlsafe_b64decode(payload + "=="))["exp"] <= time.time())
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def _not_found(url: str, asked: httpx.URL) -> LabelStudioError:

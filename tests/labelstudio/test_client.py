@@ -1,5 +1,6 @@
 """The client against a real Label Studio; where that cannot be made to fail in a certain way, a server that does."""
 
+import base64
 import json
 import threading
 import time
@@ -549,6 +550,22 @@ def test_each_failure_has_its_error(
     text = "".join(traceback.format_exception(raised.value))
     assert label_studio.api_key not in text
     assert access not in text
+
+
+def test_a_token_that_expires_on_its_way_is_not_a_refused_key(label_studio: LabelStudioServer) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        body_of(handler)
+        if handler.path == "/api/token/refresh/":
+            expires.append(time.time() + 1)
+            payload = base64.urlsafe_b64encode(json.dumps({"exp": expires[0]}).encode()).rstrip(b"=")
+            reply(handler, 200, json.dumps({"access": f"e30.{payload.decode()}.signature"}).encode())
+        else:
+            time.sleep(expires[0] - time.time() + 0.01)
+            reply(handler, 401, b'{"detail": "Given token not valid for any token type"}')
+
+    expires: list[float] = []
+    with http_server(answer) as url, pytest.raises(LabelStudioUnavailable, match="expired meanwhile"):
+        LabelStudio(url, label_studio.api_key).set_sampling(1, "Uniform sampling")
 
 
 def test_a_slow_answer_is_unavailable() -> None:
