@@ -22,7 +22,7 @@ AT_ONCE ?= 1
 # Tests that use no store, or name the one that they use: another would change nothing.
 OF_ANY_STORE := $(addprefix tests/,demo docs engine labelstudio learners peers simulation strategies) \
   $(addprefix tests/security/test_,fuzzed_parsers.py hostile_images.py no_pickle.py) \
-  $(addprefix tests/end_to_end/test_,faults.py object_storage.py results_in_browser.py)
+  $(addprefix tests/end_to_end/test_,faults.py object_storage.py results_in_browser.py soak.py)
 
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(WITH_SERVERS))

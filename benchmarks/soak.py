@@ -1,10 +1,10 @@
 """Whether the loop holds out: a team labels for an hour while processes are killed at random.
 
-    .venv/bin/python benchmarks/soak.py [--minutes 60] [--annotators 5] [--kill-every 30]
+    PYTHONPATH=. .venv/bin/python benchmarks/soak.py [--minutes 60] [--annotators 5] [--kill-every 30]
 
-Starts a real Label Studio, the server and a worker in a temporary folder, and has annotators label through Label
-Studio's API, each at a person's pace. Every 30 seconds the server, one of its web processes, or the worker is killed
-(SIGKILL) and, where nothing else does so, started again. Ends with exit code 1 unless
+Starts what docker-compose.yml runs (see stack.py), and has annotators label through Label Studio's API, each at a
+person's pace. Every 30 seconds the server, one of its web processes, or the worker is killed (SIGKILL) and, where
+nothing else does so, started again. Ends with exit code 1 unless
 
 - every task that an annotator was given came from the ranking: it carried the served round's prediction;
 - every annotation is in the training or the validation set of the last round;
@@ -17,31 +17,29 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import numpy as np
-from loop import draw  # beside this file
-from pydantic import SecretStr
+from loop import draw  # beside this file, as the next one
 from rich.console import Console
 from sqlalchemy import select
+from stack import make_project, running_stack
 
 from backend.demo.annotator import Annotator
 from backend.demo.backend import BackendProcesses
-from backend.demo.label_studio import LabelStudioServer, free_port
-from backend.demo.project import LABEL_CONFIG, create_project
+from backend.demo.label_studio import LabelStudioServer
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import read_labeling_config
 from backend.loop.connection import connect
 from backend.loop.jobs import Jobs
 from backend.loop.learning import labeled_sets
 from backend.loop.rounds import latest_round, served_round
-from backend.settings import Settings
 from backend.store.tables import Round, RoundState
 
 PACE = 2.0  # seconds that an annotator takes for a label, on average
@@ -63,42 +61,20 @@ def main() -> None:
     parser.add_argument("--kill-every", type=float, default=30, help="seconds")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with running_stack() as (loop, images):
         labels = round(options.annotators * options.minutes * 60 / PACE)
-        digits = draw(folder / "images" / "digits", labels + labels // 4 + 300)
-        with LabelStudioServer(folder / "label-studio", local_files=folder / "images") as server:
-            soak = prepare(folder, server, digits)
-            with soak.processes:
-                soak.run(server, options.minutes * 60, options.annotators, options.kill_every, options.seed)
-                failures = soak.judge(judge_growth=options.minutes >= JUDGED_FROM)
+        digits = draw(images, labels + labels // 4 + 300)
+        soak = Soak(loop.deployment, loop.processes, make_project(loop, images, list(digits)), digits)
+        with soak.processes:
+            soak.run(
+                loop.label_studio, options.minutes * 60, options.annotators, options.kill_every, options.seed
+            )
+            failures = soak.judge(judge_growth=options.minutes >= JUDGED_FROM)
     for failure in failures:
         console.print(f"FAILED: {failure}")
     if not failures:
         console.print("No label was lost, and the queue was never empty.")
     sys.exit(bool(failures))
-
-
-def prepare(folder: Path, server: LabelStudioServer, digits: dict[str, str]) -> "Soak":
-    """A project of these digits, and a backend that is not started yet."""
-    images = folder / "images" / "digits"
-    project_id = create_project(server.url, server.api_key, "Soak", LABEL_CONFIG, images, list(digits))
-    port = free_port()
-    settings = Settings(
-        label_studio_url=server.url,
-        label_studio_api_key=SecretStr(server.api_key),
-        backend_url=f"http://127.0.0.1:{port}",
-        model_dir=folder / "backend",
-        port=port,
-    )
-    environment = {
-        "LABEL_STUDIO_URL": server.url,
-        "LABEL_STUDIO_API_KEY": server.api_key,
-        "BACKEND_URL": settings.backend_url,
-        "MODEL_DIR": str(settings.model_dir),
-        "PORT": str(port),
-    }
-    return Soak(Deployment(settings), BackendProcesses(environment), project_id, digits)
 
 
 @dataclass
@@ -202,9 +178,18 @@ class Soak:
                 f"{name}: {np.median(middle):.0f} MB in the second third, {np.median(last):.0f} MB in the last, "
                 f"where it grew by {slope:.2f} MB a minute"
             )
+            if name == "disk":
+                console.print(f"disk, by folder: {self._by_folder()}")
             if judge_growth and np.median(last) > FLAT * np.median(middle):
                 failures.append(f"the {name} grew")
         return failures
+
+    def _by_folder(self) -> str:
+        sizes: Counter[str] = Counter()
+        for path in self.deployment.settings.model_dir.rglob("*"):
+            if path.is_file():
+                sizes[path.relative_to(self.deployment.settings.model_dir).parts[0]] += size(path)
+        return ", ".join(f"{name} {total / 1e6:.1f} MB" for name, total in sizes.most_common())
 
     def _last_round(self) -> None:
         """Have a last round, of all labels."""

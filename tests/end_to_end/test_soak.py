@@ -1,14 +1,27 @@
 """Two minutes of `benchmarks/soak.py`: a team labels on while processes are killed at random."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_team_labels_on_while_processes_are_killed() -> None:
-    command = [sys.executable, str(SOAK), "--minutes", "2", "--annotators", "3", "--kill-every", "20"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    command = [
+        sys.executable,
+        "benchmarks/soak.py",
+        "--minutes",
+        "2",
+        "--annotators",
+        "3",
+        "--kill-every",
+        "20",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=900, check=False, cwd=ROOT, env=environment
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No label was lost" in done.stdout
