@@ -18,6 +18,8 @@ demo: install
 
 # Tests that start servers and workers of their own, which would starve one another where cores are few.
 WITH_SERVERS := tests/demo tests/doctor tests/engine/test_ray.py tests/end_to_end
+# First, so that none of them runs on alone at the end.
+LONGEST := $(addprefix tests/end_to_end/test_,soak.py recovery.py vision_tasks.py)
 AT_ONCE ?= 1
 # Tests that use no store, or name the one that they use: another would change nothing.
 OF_ANY_STORE := $(addprefix tests/,demo docs engine labelstudio learners peers simulation strategies) \
@@ -26,7 +28,8 @@ OF_ANY_STORE := $(addprefix tests/,demo docs engine labelstudio learners peers s
 
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(WITH_SERVERS))
-SERVER_TESTS := $(PYTEST) --numprocesses $(AT_ONCE) --dist loadfile $(WITH_SERVERS)
+SERVER_TESTS := $(PYTEST) --numprocesses $(AT_ONCE) --dist loadfile --no-loadscope-reorder $(LONGEST) \
+  $(filter-out $(LONGEST) tests/end_to_end,$(WITH_SERVERS) $(wildcard tests/end_to_end/test_*.py))
 ON_POSTGRESQL := --store postgresql $(addprefix --ignore=,$(OF_ANY_STORE))
 
 ## Linters, types and all tests, on SQLite and on PostgreSQL with Redis. TESTS=tests/strategies runs a part, on

@@ -5,6 +5,7 @@ and a webhook that arrives while we are down is never sent again.
 """
 
 import logging
+import time
 
 from sqlalchemy import update
 
@@ -20,6 +21,8 @@ from backend.store.leases import lease
 from backend.store.tables import Event, Project, ProjectState
 
 log = logging.getLogger(__name__)
+
+ON_ITS_WAY = 3.0  # seconds in which a webhook may still come, or the end of a round be noted
 
 
 def notice_missed_changes(deployment: Deployment, project_id: int) -> None:
@@ -39,15 +42,18 @@ def notice_missed_changes(deployment: Deployment, project_id: int) -> None:
 
 def _compare(deployment: Deployment, project: Project) -> None:
     try:
-        remote = _remote(deployment, project)
-        if remote is None:
+        if _remote(deployment, project) is None:
             return
         removed = not backends_at(deployment, project.id, project.backend_url)
         if removed or project.state == ProjectState.DISCONNECTING:
             log.warning("the backend was removed in Label Studio; disconnecting")
             disconnect(deployment, project.id)
-        elif project.synced_until is not None and not unfinished_round(deployment, project.id):
-            _note_missed(deployment, project, remote)
+        elif _missed(deployment, project.id):
+            time.sleep(ON_ITS_WAY)
+            if action := _missed(deployment, project.id):
+                log.info("Label Studio holds changes that no webhook told of")
+                with deployment.database.write() as session:
+                    session.add(Event(project_id=project.id, action=action, task_ids=[]))
     except LabelStudioError as error:
         log.warning("could not look for missed changes: %s", error)
 
@@ -63,19 +69,19 @@ def _remote(deployment: Deployment, project: Project) -> RemoteProject | None:
         return None
 
 
-def _note_missed(deployment: Deployment, project: Project, remote: RemoteProject) -> None:
+def _missed(deployment: Deployment, project_id: int) -> str | None:
+    """The event that would tell of what differs; None where nothing does, or a sync is coming anyway."""
+    with deployment.database.read() as session:
+        project = session.get_one(Project, project_id)
+    remote = _remote(deployment, project)
+    if remote is None or project.synced_until is None or unfinished_round(deployment, project_id):
+        return None
     told = {event.action for event in pending_events(deployment.database, project)}
     if told - TASK_ACTIONS - {SKIPPED}:
-        return  # a sync is coming anyway
-    counts = (remote.task_count, remote.annotated_count)
+        return None
     if remote.label_config != project.label_config:
-        action = PROJECT_UPDATED
-    elif (counts != (project.synced_tasks, project.synced_annotated) and not told & TASK_ACTIONS) or (
-        labels_differ(deployment, project)
-    ):
-        action = MISSED
-    else:
-        return
-    log.info("Label Studio holds changes that no webhook told of")
-    with deployment.database.write() as session:
-        session.add(Event(project_id=project.id, action=action, task_ids=[]))
+        return PROJECT_UPDATED
+    counts = (remote.task_count, remote.annotated_count)
+    if counts != (project.synced_tasks, project.synced_annotated) and not told & TASK_ACTIONS:
+        return MISSED
+    return MISSED if labels_differ(deployment, project) else None

@@ -15,7 +15,7 @@ from backend.demo.label_studio import LabelStudioServer, free_port
 from backend.doctor.check import Finding, Verdict
 from backend.store.tables import Task
 from tests.conftest import DigitsProject, make_digits_project
-from tests.end_to_end.command import quick_command
+from tests.end_to_end.command import command, quick_command
 from tests.end_to_end.running_loop import RunningLoop, digits_config
 from tests.end_to_end.test_connection import expired_key
 
@@ -95,7 +95,7 @@ def test_nothing_is_wrong_and_nothing_is_changed_and_no_secret_is_told(
     } <= findings.keys()
     assert registered(http, project) == before
     assert running.pending(project.id) == []
-    shown = quick_command(running, "doctor", "--project", str(project.id), COLUMNS="60")
+    shown = command(running, "doctor", "--project", str(project.id), COLUMNS="60")
     assert shown.code == 0
     assert max(map(len, shown.told.splitlines())) <= 60
     assert f"Project {project.id} Digits" in shown.told

@@ -21,12 +21,12 @@ class Outcome:
     complained: str
 
 
-def command(loop: RunningLoop, *arguments: str) -> Outcome:
-    """Run the installed command in a process of its own."""
+def command(loop: RunningLoop, *arguments: str, **environment: str) -> Outcome:
+    """Run the installed command in a process of its own; with other settings, if given."""
     executable = str(Path(sys.executable).parent / "active-learning")
     ended = subprocess.run(
         [executable, *arguments],
-        env=loop.processes.environment,
+        env=loop.processes.environment | environment,
         capture_output=True,
         text=True,
         timeout=120,
