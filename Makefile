@@ -22,15 +22,15 @@ WITH_SERVERS := tests/demo tests/doctor tests/engine/test_ray.py tests/end_to_en
 LONGEST := $(addprefix tests/end_to_end/test_,soak.py recovery.py vision_tasks.py)
 AT_ONCE ?= 1
 # Tests that use no store, or name the one that they use: another would change nothing.
-OF_ANY_STORE := $(addprefix tests/,demo docs engine labelstudio learners peers simulation strategies) \
+OF_ANY_STORE := $(addprefix tests/,demo docs engine engine/test_ray.py labelstudio learners peers simulation strategies) \
   $(addprefix tests/security/test_,fuzzed_parsers.py hostile_images.py no_pickle.py) \
   $(addprefix tests/end_to_end/test_,faults.py object_storage.py results_in_browser.py soak.py)
 
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(WITH_SERVERS))
-SERVER_TESTS := $(PYTEST) --numprocesses $(AT_ONCE) --dist loadfile --no-loadscope-reorder $(LONGEST) \
+SERVER_TESTS := $(PYTEST) --numprocesses $(AT_ONCE) --dist loadfile --no-loadscope-reorder
+SERVER_FILES := $(LONGEST) \
   $(filter-out $(LONGEST) tests/end_to_end,$(WITH_SERVERS) $(wildcard tests/end_to_end/test_*.py))
-ON_POSTGRESQL := --store postgresql $(addprefix --ignore=,$(OF_ANY_STORE))
 
 ## Linters, types and all tests, on SQLite and on PostgreSQL with Redis. TESTS=tests/strategies runs a part, on
 ## STORE=sqlite or STORE=postgresql; AT_ONCE=2 runs two files of the tests with servers at once.
@@ -39,9 +39,9 @@ ifdef TESTS
 	$(PYTEST) $(if $(STORE),--store $(STORE)) $(TESTS)
 else
 	$(UNIT_TESTS)
-	$(UNIT_TESTS) $(ON_POSTGRESQL)
-	$(SERVER_TESTS)
-	$(SERVER_TESTS) $(ON_POSTGRESQL)
+	$(UNIT_TESTS) --store postgresql $(addprefix --ignore=,$(OF_ANY_STORE))
+	$(SERVER_TESTS) $(SERVER_FILES)
+	$(SERVER_TESTS) --store postgresql $(filter-out $(OF_ANY_STORE),$(SERVER_FILES))
 endif
 
 lint: $(INSTALLED)
