@@ -1,7 +1,6 @@
 """The doctor on a real Label Studio with a running loop: each thing is broken, and it says so and how to mend it."""
 
 import json
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import make_transient
 
 from backend.demo.label_studio import LabelStudioServer, free_port
 from backend.doctor.check import Finding, Verdict
@@ -197,17 +197,19 @@ def test_images_that_cannot_be_had(
 def test_another_database_than_the_servers(
     running: RunningLoop, project: DigitsProject, doctor: Doctor, tmp_path: Path
 ) -> None:
-    shutil.copytree(running.deployment.settings.model_dir, tmp_path / "copy")
-    elsewhere = running.on(running.label_studio, tmp_path / "copy")
+    elsewhere = running.on(running.label_studio, tmp_path / "elsewhere")
+    stored = running.project(project.id)
+    make_transient(stored)
+    stored.webhook_secret, stored.published_round = "another", None
     with elsewhere.deployment.database.write() as session:
-        stored = session.get_one(type(running.project(project.id)), project.id)
-        stored.webhook_secret = "another"
+        session.add(stored)
     (webhook,) = running.client.webhooks(project.id)
     running.client.delete_webhook(webhook.id)
     running.client.create_webhook(
         project.id, webhook.url, dict.fromkeys(webhook.headers, "another"), webhook.actions
     )
-    found = doctor(MODEL_DIR=str(tmp_path / "copy"))["webhook"]
+    there = elsewhere.processes.environment
+    found = doctor(MODEL_DIR=there["MODEL_DIR"], DATABASE_URL=there["DATABASE_URL"])["webhook"]
     assert_broken(found, "works with another database", "MODEL_DIR")
     running.connect(project.id)
 
