@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(900)  # a fresh Label Studio on PostgreSQL takes a minute or two by itself
 def test_a_team_labels_on_while_processes_are_killed() -> None:
     command = [
         sys.executable,
