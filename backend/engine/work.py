@@ -37,4 +37,9 @@ class Batch(Generic[T, R]):
     outputs: R | None
     """A row for each of `items`; None where the whole batch is broken."""
     broken: list[tuple[T, Exception]]
-    """What could not be loaded, and why."""
+    """What could not be loaded, and why: `reason_of` tells it."""
+
+
+def reason_of(error: Exception) -> str:
+    """An exception in a sentence, or at least a word."""
+    return str(error) or type(error).__name__

@@ -10,12 +10,20 @@ from numpy.typing import NDArray
 
 from backend.deployment import Deployment
 from backend.engine import local, ray
-from backend.engine.work import Work
+from backend.engine.work import Work, reason_of
 from backend.labelstudio.control import Control
 from backend.labelstudio.media import MediaError, MediaUnavailable
 from backend.learners.learner import Answers, EmbeddingLearner, Learner, PixelLearner
 from backend.learners.tasks import looks_at_pixels
-from backend.loop.embedding import LOADERS, WORTH_A_CLUSTER, Source, embedder_of, learner_columns, sources_of
+from backend.loop.embedding import (
+    LOADERS,
+    WORTH_A_CLUSTER,
+    Source,
+    embedder_of,
+    embedding_work,
+    learner_columns,
+    sources_of,
+)
 from backend.loop.learning import learner_of
 from backend.store.tables import Round
 
@@ -64,27 +72,22 @@ def answers_about_images(
     stored, vectors = deployment.embeddings.read(learned.project_id, learned.facts["embedder"], list(sources))
     parts, known = [vectors] if len(stored) else [], set(stored.tolist())
     ids = stored.tolist()
-    if others := [task_id for task_id in sources if task_id not in known]:
-        embedder = embedder_of(deployment, learned)
-        work: Work[int, Any, NDArray[np.float32]] = Work(
-            lambda task_id: deployment.media.image(sources[task_id], task_id, at_least=embedder.size),
-            embedder.embed,
-            failures,
-        )
+    if others := [source for source in sources.items() if source[0] not in known]:
+        work = embedding_work(deployment, embedder_of(deployment, learned), failures)
         for batch in local.map_images(others, work, loaders=LOADERS):
             if batch.outputs is not None:
-                ids += batch.items
+                ids += [task_id for task_id, _ in batch.items]
                 parts.append(batch.outputs)
-            for task_id, error in batch.broken:
-                _tell(task_id, error)
+            _tell(batch.broken)
     if not parts:
         return np.empty(0, np.int64), None
     rows = np.concatenate(parts)[:, learner_columns(learned.facts)]
     return np.array(ids, np.int64), cast("EmbeddingLearner", learner).answers(rows)
 
 
-def _tell(task_id: int, error: Exception) -> None:
-    log.warning("task %d has no prediction: %s", task_id, error)
+def _tell(broken: Sequence[tuple[Source, Exception]]) -> None:
+    for (task_id, _), error in broken:
+        log.warning("task %d has no prediction: %s", task_id, reason_of(error))
 
 
 def _by_pixels(
@@ -108,8 +111,7 @@ def _by_pixels(
         if batch.outputs is not None:
             ids += [task_id for task_id, _ in batch.items]
             parts.append(batch.outputs)
-        for (task_id, _), error in batch.broken:
-            _tell(task_id, error)
+        _tell(batch.broken)
     return np.array(ids, np.int64), type(parts[0]).concatenate(parts) if parts else None
 
 

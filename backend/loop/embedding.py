@@ -18,7 +18,7 @@ from sqlalchemy import func, select, update
 
 from backend.deployment import Deployment
 from backend.engine import local, ray
-from backend.engine.work import Batch, Work
+from backend.engine.work import Batch, Work, reason_of
 from backend.labelstudio.media import MediaError
 from backend.learners.embedding import SELF_SUPERVISED, SEPARATOR, Embedder, JoinedEmbedder, load_embedder
 from backend.loop.audit import random_order
@@ -159,7 +159,7 @@ def embed_for_round(
         project_id,
         embedder.name,
         local.map_images(
-            sources_of(deployment, project_id, needed), _work(deployment, embedder), loaders=LOADERS
+            sources_of(deployment, project_id, needed), embedding_work(deployment, embedder), loaders=LOADERS
         ),
     )
     return {
@@ -195,7 +195,7 @@ def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) 
                 address = deployment.settings.ray_address
                 batches = ray.map_images(sources, make, address=address, loaders=LOADERS)
             else:
-                batches = local.map_images(sources, _work(deployment, embedder), loaders=LOADERS)
+                batches = local.map_images(sources, embedding_work(deployment, embedder), loaders=LOADERS)
             _store(deployment, project_id, embedder.name, batches, held)
             tried.update(chunk)
 
@@ -242,21 +242,23 @@ def _missing(deployment: Deployment, project_id: int, embedder: str | None) -> N
     return ids[np.argsort(random_order(project_id, ids))]
 
 
-def _work(deployment: Deployment, embedder: Embedder) -> Work[Source, Image, NDArray[np.float32]]:
-    """Fetch and embed."""
+def embedding_work(
+    deployment: Deployment, embedder: Embedder, failures: tuple[type[Exception], ...] = (MediaError,)
+) -> Work[Source, Image, NDArray[np.float32]]:
+    """Fetch and embed. failures: see `Work`."""
 
     def load(source: Source) -> Image:
         task_id, address = source
         return deployment.media.image(address, task_id, at_least=embedder.size)
 
-    return Work(load, embedder.embed, (MediaError,))
+    return Work(load, embedder.embed, failures)
 
 
 def _load_work(
     deployment: Deployment, project_id: int, name: str, folder: str
 ) -> Work[Source, Image, NDArray[np.float32]]:
     """The work, elsewhere than where the embedder was made."""
-    return _work(deployment, _load(deployment, project_id, name, folder, list))
+    return embedding_work(deployment, _load(deployment, project_id, name, folder, list))
 
 
 def _store(
@@ -286,7 +288,7 @@ def _store(
             done += batch.items
             vectors.append(batch.outputs)
         broken += [
-            (task_id, str(error))
+            (task_id, reason_of(error))
             for (task_id, _), error in batch.broken
             if not (isinstance(error, MediaError) and error.temporary)
         ]

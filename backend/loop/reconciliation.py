@@ -42,15 +42,19 @@ def notice_missed_changes(deployment: Deployment, project_id: int) -> None:
 
 def _compare(deployment: Deployment, project: Project) -> None:
     try:
-        if _remote(deployment, project) is None:
+        remote = _remote(deployment, project)
+        if remote is None:
             return
         removed = not backends_at(deployment, project.id, project.backend_url)
         if removed or project.state == ProjectState.DISCONNECTING:
             log.warning("the backend was removed in Label Studio; disconnecting")
             disconnect(deployment, project.id)
-        elif _missed(deployment, project.id):
+        elif _missed(deployment, project, remote):
             time.sleep(ON_ITS_WAY)
-            if action := _missed(deployment, project.id):
+            with deployment.database.read() as session:
+                project = session.get_one(Project, project.id)
+            remote = _remote(deployment, project)
+            if remote is not None and (action := _missed(deployment, project, remote)):
                 log.info("Label Studio holds changes that no webhook told of")
                 with deployment.database.write() as session:
                     session.add(Event(project_id=project.id, action=action, task_ids=[]))
@@ -69,12 +73,9 @@ def _remote(deployment: Deployment, project: Project) -> RemoteProject | None:
         return None
 
 
-def _missed(deployment: Deployment, project_id: int) -> str | None:
+def _missed(deployment: Deployment, project: Project, remote: RemoteProject) -> str | None:
     """The event that would tell of what differs; None where nothing does, or a sync is coming anyway."""
-    with deployment.database.read() as session:
-        project = session.get_one(Project, project_id)
-    remote = _remote(deployment, project)
-    if remote is None or project.synced_until is None or unfinished_round(deployment, project_id):
+    if project.synced_until is None or unfinished_round(deployment, project.id):
         return None
     told = {event.action for event in pending_events(deployment.database, project)}
     if told - TASK_ACTIONS - {SKIPPED}:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend.engine.local import map_images
-from backend.engine.work import Work
+from backend.engine.work import Work, reason_of
 from backend.learners.embedding import Embedder, load_embedder
 from backend.simulation.dataset import Dataset
 from backend.simulation.hard_cases import Images, near_duplicate
@@ -94,7 +94,7 @@ def _embed_rest(
         if batch.outputs is not None:
             vectors[batch.items] = batch.outputs
         for row, error in batch.broken:
-            state["broken"][str(int(keys[row]) % len(dataset))] = str(error)
+            state["broken"][str(int(keys[row]) % len(dataset))] = reason_of(error)
         state["done"] += len(batch.items) + len(batch.broken)
         vectors.flush()
         _write_state(state_path, state)
