@@ -15,6 +15,8 @@ from backend.settings import LoopSettings
 from backend.store.leases import lease
 from backend.store.tables import Event, Project, Round
 
+A_LOOK = 5.0  # seconds; workers hold the lease of the rounds also while they look whether one is due
+
 
 class NotPossible(Exception):
     """What was asked for cannot be done now; the message says why, and what can be done."""
@@ -55,9 +57,12 @@ def roll_back(deployment: Deployment, project_id: int, number: int) -> Round:
         raise NotPossible(
             f"The model of round {number} cannot be served again: {problem}. Nothing was changed."
         )
-    with lease(deployment.database, f"round:{project_id}") as held:
+    under_way = NotPossible("A round is under way. Roll back when it is done; nothing was changed.")
+    if unfinished_round(deployment, project_id) is not None:
+        raise under_way
+    with lease(deployment.database, f"round:{project_id}", wait=A_LOOK) as held:
         if held is None or unfinished_round(deployment, project_id) is not None:
-            raise NotPossible("A round is under way. Roll back when it is done; nothing was changed.")
+            raise under_way
         set_paused(deployment, project_id, True)
         reason = f"someone went back to the model of round {number}"
         return start_round(deployment, project_id, reason, next(iter(STEPS)), chosen.version)

@@ -17,6 +17,7 @@ from backend.learners.learner import Embed, Learner
 from backend.learners.tasks import Examples, fit_learner, is_usable, load_learner, read_stored_target
 from backend.loop.audit import random_order
 from backend.loop.embedding import embedder_of, learner_columns, selection_columns
+from backend.loop.rounds import seed_of
 from backend.settings import LoopSettings
 from backend.store.artifacts import models
 from backend.store.tables import Round, Task
@@ -138,7 +139,7 @@ def fit(
             raise BrokenExample(task_id, str(error)) from None
 
     examples = Examples(training.embeddings, load, training.targets, embed_as(deployment, current))
-    return fit_learner(control, examples, settings, seed=current.number, on_progress=on_progress)
+    return fit_learner(control, examples, settings, seed=seed_of(current), on_progress=on_progress)
 
 
 def embed_as(deployment: Deployment, learned: Round) -> Embed:

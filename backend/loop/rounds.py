@@ -34,6 +34,11 @@ def unfinished_round(deployment: Deployment, project_id: int) -> Round | None:
     return latest if latest and latest.state in (RoundState.RUNNING, RoundState.WAITING) else None
 
 
+def seed_of(current: Round) -> int:
+    """The seed of what a round draws. The same labels give the same: a preview is what a round then publishes."""
+    return int(current.facts.get("labels", 0))
+
+
 def start_round(
     deployment: Deployment, project_id: int, reason: str, first_step: str, learner_of: str | None = None
 ) -> Round:

@@ -18,6 +18,7 @@ from backend.loop.audit import interleave, random_order
 from backend.loop.embedding import learner_columns, selection_columns
 from backend.loop.learning import LabeledSet
 from backend.loop.pool import Labeled, check_available, make_pool, validated
+from backend.loop.rounds import seed_of
 from backend.settings import InvalidSettings, LoopSettings
 from backend.store.tables import QueueEntry, Round, Task
 from strategies import MissingNeed, Need, strategy
@@ -137,7 +138,7 @@ def rank_candidates(
             labeled_answers=lambda: _answers_about_labeled(deployment, current, control, learner, labeled),
             validation=lambda: validated(learner, control, validation.embeddings, validation.targets),
         )
-        ranking = chosen.rank(made, size, batch_size=settings.labels_per_round, seed=current.number)
+        ranking = chosen.rank(made, size, batch_size=settings.labels_per_round, seed=seed_of(current))
     except MissingNeed as error:
         raise InvalidSettings(f"setting {name!r}: {error}") from error
     return [

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0  # a killed holder blocks the others for so long
 WORKER = "worker"  # the role of the processes that run rounds
+LOOK_SECONDS = 0.1  # how often one who waits for a lease looks
 PRESENCE_SECONDS = 60.0  # a process killed on another machine seems present for so long
 LONGEST = timedelta(seconds=2 * PRESENCE_SECONDS)  # what ends later was taken before the clock was put back
 
@@ -77,12 +79,17 @@ class HeldLease:
 
 
 @contextmanager
-def lease(database: Database, name: str, seconds: float = LEASE_SECONDS) -> Iterator[HeldLease | None]:
-    """Hold the lease `name` during the block; gives None at once where someone else holds it."""
+def lease(
+    database: Database, name: str, seconds: float = LEASE_SECONDS, wait: float = 0.0
+) -> Iterator[HeldLease | None]:
+    """Hold the lease `name` during the block; gives None where someone else still holds it after `wait` seconds."""
     owner = f"{_process()}:{uuid.uuid4().hex[:8]}"
-    if not _take(database, name, owner, seconds):
-        yield None
-        return
+    until = time.monotonic() + wait
+    while not _take(database, name, owner, seconds):
+        if time.monotonic() >= until:
+            yield None
+            return
+        time.sleep(LOOK_SECONDS)
     held = HeldLease(database, name, owner, seconds)
     try:
         yield held

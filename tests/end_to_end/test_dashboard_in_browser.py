@@ -146,17 +146,19 @@ def test_settings_are_previewed_saved_and_taken_back(
     assert "like much" in tile_of_the_default(loop, project)  # which that strategy does not regard
     assert not [text for text in previewed.all_inner_texts() if "like much" in text]
     assert loop.served(project.id).id == before.id  # nothing was published
-    first = previewed.first.locator("span").inner_text().split(",")[0].removeprefix("task ")
+    titles = previewed.locator("span").all_inner_texts()
+    shown = [int(title.split(",")[0].removeprefix("task ")) for title in titles if title.startswith("task ")]
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_contain_text("Saved: strategy")
     after = loop.wait_for_round(project.id, before.number + 1)
     assert learned_by(after) == "margin"
-    audit = {
+    published = [
         task_id
         for task_id in loop.queue(project.id)
-        if (task := loop.task(project.id, task_id)) and task.audit
-    }
-    assert next(task_id for task_id in loop.queue(project.id) if task_id not in audit) == int(first)
+        if (task := loop.task(project.id, task_id)) and not task.audit
+    ]
+    assert len(shown) >= 8
+    assert published[:8] == shown[:8]
     page.goto(address(loop, project, "settings"))
     page.fill("#strategy", "")
     page.get_by_role("button", name="Save").click()

@@ -28,6 +28,23 @@ def test_only_one_holds_a_lease(database: Database) -> None:
         assert again is not None
 
 
+def test_whoever_waits_gets_a_lease_once_it_is_free(database: Database) -> None:
+    def hold(taken: threading.Event) -> None:
+        with lease(database, "round:1"):
+            taken.set()
+            time.sleep(0.5)
+
+    taken = threading.Event()
+    holder = threading.Thread(target=hold, args=(taken,))
+    holder.start()
+    taken.wait()
+    with lease(database, "round:1", wait=0.1) as too_early:
+        assert too_early is None
+    with lease(database, "round:1", wait=30) as held:
+        assert held is not None
+    holder.join()
+
+
 def test_a_held_lease_is_renewed(database: Database) -> None:
     with lease(database, "round:1", seconds=0.4) as held:
         time.sleep(1.0)
