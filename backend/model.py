@@ -56,11 +56,10 @@ class ActiveLearning(LabelStudioMLBase):  # type: ignore[misc]
     def fit(self, event: str, data: Mapping[str, Any], **_: Any) -> dict[str, str]:
         """Commit the event and return; a worker does the work."""
         project_id = int(self.project_id)
-        database = _jobs().deployment.database
-        given = request.headers.get(events.SECRET_HEADER)
         # That server has checked user and password, if it was given any; Start training comes without secret.
         trusted = event == events.START_TRAINING or server.BASIC_AUTH is not None
-        if not trusted and not events.secret_matches(database, project_id, given):
+        secret = None if trusted else request.headers.get(events.SECRET_HEADER, "")
+        outcome = _jobs().take_event(event, project_id, data, secret)
+        if outcome == events.Outcome.REFUSED:
             return {"status": "refused: the webhook lacks the secret of its project"}
-        recorded = _jobs().take_event(event, project_id, data)
-        return {"status": "recorded" if recorded else "ignored"}
+        return {"status": outcome}

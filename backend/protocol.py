@@ -199,12 +199,13 @@ def webhook() -> tuple[Response, int]:
     jobs = jobs_of_app()
     action = body.action if body.action in events.KNOWN_ACTIONS else "other"
     try:
-        _require_webhook_auth(body)
+        outcome = jobs.take_event(body.action, body.project.id, payload, _secret_to_check(body.action))
     except Refused:
-        EVENTS.labels(action, "refused").inc()
+        EVENTS.labels(action, events.Outcome.REFUSED).inc()
         raise
-    outcome = "recorded" if jobs.take_event(body.action, body.project.id, payload) else "ignored"
     EVENTS.labels(action, outcome).inc()
+    if outcome == events.Outcome.REFUSED:
+        raise Refused("The webhook lacks the secret of its project: run `active-learning connect`", 401)
     return jsonify({"status": outcome}), 200
 
 
@@ -265,14 +266,15 @@ def _measure(response: Response) -> Response:
     return response
 
 
-def _require_webhook_auth(body: WebhookRequest) -> None:
-    """Raises Refused for an event that comes neither with the project's secret nor with user and password."""
-    if body.action == events.START_TRAINING:
+def _secret_to_check(action: str) -> str | None:
+    """What an event carries as the secret of its project; None where it comes with user and password instead.
+
+    Raises Refused where it needs those, and has not.
+    """
+    if action == events.START_TRAINING:
         require_basic_auth()  # it comes over the backend's connection, without the webhook's secret
-    elif not has_basic_auth():
-        given = request.headers.get(events.SECRET_HEADER)
-        if not events.secret_matches(jobs_of_app().deployment.database, body.project.id, given):
-            raise Refused("The webhook lacks the secret of its project: run `active-learning connect`", 401)
+        return None
+    return None if has_basic_auth() else request.headers.get(events.SECRET_HEADER, "")
 
 
 def _json() -> Mapping[str, Any]:

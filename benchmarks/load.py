@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from http import HTTPStatus
 
 import httpx
 import numpy as np
@@ -106,7 +107,9 @@ def keep_training(loop: RunningLoop, project_id: int, ended: threading.Event) ->
     while not ended.wait(0.1):
         if is_idle(loop.deployment, project_id):
             headers = {"Authorization": loop.client.authorization()}
-            httpx.post(url, headers=headers, timeout=60).raise_for_status()
+            pressed = httpx.post(url, headers=headers, timeout=60)
+            if pressed.status_code != HTTPStatus.UNAUTHORIZED:  # a token may expire on its way
+                pressed.raise_for_status()
 
 
 def judge(loop: RunningLoop, project_id: int, told: list[int], idle: Answers, answers: Answers) -> list[str]:

@@ -4,14 +4,14 @@ Who waits for an answer before the next request sends fewer just while the serve
 """
 
 import asyncio
+import json
 import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-
-import httpx
+from urllib.parse import urlsplit
 
 NO_ANSWER = 0  # in place of a status
 TIMEOUT = 30.0  # seconds
@@ -39,7 +39,8 @@ def request_at_rate(
 ) -> Answers:
     """Request `url` once for each body, `rate` times a second; POST, or GET where the body is None.
 
-    It is done in a process of its own, over connections that are kept.
+    It is done in a process of its own, each over a connection of its own, as Label Studio sends webhooks. HTTP is
+    written here, since a library's client takes as much of a core as the server that is measured.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_run, url, rate, bodies, headers).result()
@@ -54,23 +55,51 @@ def _run(
 async def _send(
     url: str, rate: float, bodies: Sequence[Mapping[str, Any] | None], headers: Mapping[str, str]
 ) -> Answers:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-    async with httpx.AsyncClient(headers=headers, timeout=TIMEOUT, limits=limits, trust_env=False) as client:
-        began_at, computed, start = time.time(), time.process_time(), time.perf_counter()
+    requests = [_written(url, body, headers) for body in bodies]
+    began_at, computed, start = time.time(), time.process_time(), time.perf_counter()
 
-        async def one(body: Mapping[str, Any] | None, due: float) -> tuple[float, int]:
-            try:
-                sent = client.get(url) if body is None else client.post(url, json=body)
-                status = (await sent).status_code
-            except httpx.HTTPError:
-                status = NO_ANSWER
-            return 1_000 * (time.perf_counter() - due), status
+    async def one(request: bytes, due: float) -> tuple[float, int]:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                status = await _status(url, request)
+        except (OSError, EOFError, TimeoutError):
+            status = NO_ANSWER
+        return 1_000 * (time.perf_counter() - due), status
 
-        sending = []
-        for number, body in enumerate(bodies):
-            due = start + number / rate
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            sending.append(asyncio.create_task(one(body, due)))
-        milliseconds, statuses = zip(*await asyncio.gather(*sending), strict=True)
-        core = (time.process_time() - computed) / (time.perf_counter() - start)
-        return Answers(began_at, time.time(), list(milliseconds), list(statuses), core)
+    sending = []
+    for number, request in enumerate(requests):
+        due = start + number / rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        sending.append(asyncio.create_task(one(request, due)))
+    milliseconds, statuses = zip(*await asyncio.gather(*sending), strict=True)
+    core = (time.process_time() - computed) / (time.perf_counter() - start)
+    return Answers(began_at, time.time(), list(milliseconds), list(statuses), core)
+
+
+def _written(url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> bytes:
+    """An HTTP request, after whose answer the connection is closed."""
+    at = urlsplit(url)
+    content = b"" if body is None else json.dumps(body).encode()
+    all_headers = {
+        "Host": at.netloc,
+        "Connection": "close",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(content)),
+        **headers,
+    }
+    lines = [f"{'GET' if body is None else 'POST'} {at.path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in all_headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+async def _status(url: str, request: bytes) -> int:
+    at = urlsplit(url)
+    reader, writer = await asyncio.open_connection(at.hostname, at.port)
+    try:
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.split(b":")[1]))
+        return int(head.split(b" ", 2)[1])
+    finally:
+        writer.close()

@@ -3,12 +3,16 @@
 import logging
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from backend.cli.deployed import deployed
 from backend.cli.terminal import console
+
+NICE = 10  # how far workers stand back
 
 
 def demo(
@@ -64,7 +68,17 @@ def worker() -> None:
     from backend.loop.jobs import Jobs
 
     with deployed() as deployment:
-        os.nice(5)  # answering Label Studio goes before training
+        _let_others_go_first()
         Jobs(deployment).run_worker()
     logging.shutdown()
     os._exit(0)  # see `run_worker`
+
+
+def _let_others_go_first() -> None:
+    """Answering Label Studio goes before training."""
+    os.nice(NICE)
+    if (
+        os.getsid(0) == os.getpid()
+    ):  # Linux may schedule sessions as groups, and nice counts within one: sched(7)
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(NICE))

@@ -2,10 +2,11 @@
 
 import hmac
 import secrets
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ SECRET_HEADER = "X-Active-Learning-Secret"  # noqa: S105 (its name, not its valu
 START_TRAINING = "START_TRAINING"
 PROJECT_UPDATED = "PROJECT_UPDATED"
 SKIPPED = "ANNOTATION_SKIPPED"  # ours: Label Studio sends a skip as an annotation that was cancelled
+UNKNOWN = ""  # ours: whatever Label Studio may come to tell
 MISSED = "MISSED"  # ours: Label Studio changed without a webhook
 DAMAGED = "DAMAGED"  # ours: the served model, or its embeddings, cannot be read
 SETTINGS_CHANGED = "SETTINGS_CHANGED"  # ours: the extra params are others than at the last /setup
@@ -27,7 +29,18 @@ ANNOTATION_ACTIONS = frozenset(
 TASK_ACTIONS = frozenset({"TASKS_CREATED", "TASKS_DELETED"})
 WEBHOOK_ACTIONS = sorted(ANNOTATION_ACTIONS | TASK_ACTIONS | {PROJECT_UPDATED})
 KNOWN_ACTIONS = frozenset({*WEBHOOK_ACTIONS, START_TRAINING})
+APART = 0.03  # seconds between two transactions that record events, so that a burst of webhooks shares them
 ENDS_WAITING = ANNOTATION_ACTIONS | {SKIPPED, "TASKS_DELETED"}
+
+
+class Outcome(StrEnum):
+    """What becomes of an event."""
+
+    RECORDED = "recorded"
+    IGNORED = "ignored"
+    """It calls for no work: the project is not connected, the action is unknown, or nothing has changed."""
+    REFUSED = "refused"
+    """It lacks the secret of its project."""
 
 
 def new_secret() -> str:
@@ -35,41 +48,24 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
-def secret_matches(database: Database, project_id: int, given: str | None) -> bool:
-    """Whether a webhook call carries the project's secret; takes the same time whatever is given."""
-    expected = _secret(database, project_id)
-    return bool(expected) and hmac.compare_digest((given or "").encode(), str(expected).encode())
-
-
-def _secrets(database: Database, project_ids: Sequence[int]) -> list[str | None]:
-    known = select(Project.id, Project.webhook_secret).where(Project.id.in_(set(project_ids)))
-    with database.read() as session:
-        secrets_of = dict(session.execute(known).all())
-    return [secrets_of.get(project_id) for project_id in project_ids]
-
-
-_secret = Together(_secrets)
-
-
 def is_secret(database: Database, given: str | None) -> bool:
     """Whether it is the webhook secret of any project."""
     with database.read() as session:
         known = session.scalars(select(Project.webhook_secret).where(Project.webhook_secret != "")).all()
-    matches = [hmac.compare_digest((given or "").encode(), secret.encode()) for secret in known]
+    matches = [_is_same(given or "", secret) for secret in known]
     return any(matches)
 
 
-def record(database: Database, action: str, project_id: int, payload: Mapping[str, Any]) -> bool:
+def record(
+    database: Database, action: str, project_id: int, payload: Mapping[str, Any], secret: str | None = None
+) -> Outcome:
     """Commit an event of a connected project, together with those that come at the same time.
 
-    Returns whether it calls for work: an unknown project's does not, nor an unknown action, nor a
-    change of the project that leaves the labeling config as it was (our own changes are such).
+    secret: what the caller gave as the project's; None: it is known otherwise who the caller is.
     """
-    if action not in KNOWN_ACTIONS:
-        return False
     skipped = action in ANNOTATION_ACTIONS and _is_skip(payload)
-    noted = SKIPPED if skipped else action
-    return _record(database, _Told(project_id, noted, _task_ids(payload), _label_config(payload)))
+    noted = SKIPPED if skipped else action if action in KNOWN_ACTIONS else UNKNOWN
+    return _record(database, _Told(project_id, noted, _task_ids(payload), _label_config(payload), secret))
 
 
 @dataclass(frozen=True)
@@ -80,36 +76,51 @@ class _Told:
     action: str
     task_ids: list[int]
     label_config: str
+    secret: str | None
 
 
-def _record_all(database: Database, told: Sequence[_Told]) -> list[bool]:
+class _Known(NamedTuple):
+    """What is known of the project that a webhook names."""
+
+    webhook_secret: str = ""
+    state: ProjectState = ProjectState.DISCONNECTED
+    label_config: str = ""
+
+
+def _record_all(database: Database, told: Sequence[_Told]) -> list[Outcome]:
+    columns = select(Project.id, Project.webhook_secret, Project.state, Project.label_config)
+    with database.read() as session:
+        rows = session.execute(columns.where(Project.id.in_({one.project_id for one in told}))).all()
+    known = {row.id: _Known(row.webhook_secret, row.state, row.label_config) for row in rows}
+    outcomes = [_outcome(one, known.get(one.project_id, _Known())) for one in told]
+    recorded = [one for one, outcome in zip(told, outcomes, strict=True) if outcome == Outcome.RECORDED]
+    if recorded:
+        _write(database, recorded)
+    return outcomes
+
+
+def _outcome(told: _Told, known: _Known) -> Outcome:
+    if told.secret is not None and not (known.webhook_secret and _is_same(told.secret, known.webhook_secret)):
+        return Outcome.REFUSED
+    # Our own changes of a project leave the labeling config as it was.
+    changed = told.action != PROJECT_UPDATED or told.label_config not in ("", known.label_config)
+    if told.action != UNKNOWN and known.state == ProjectState.ACTIVE and changed:
+        return Outcome.RECORDED
+    return Outcome.IGNORED
+
+
+def _write(database: Database, told: Sequence[_Told]) -> None:
     with database.write() as session:
-        chosen = Project.id.in_({one.project_id for one in told}) & (Project.state == ProjectState.ACTIVE)
-        configs = dict(session.execute(select(Project.id, Project.label_config).where(chosen)).all())
-
-        def calls_for_work(one: _Told) -> bool:
-            if one.action == PROJECT_UPDATED:
-                return one.label_config not in ("", configs.get(one.project_id, ""))
-            return True
-
-        taken = [one.project_id in configs and calls_for_work(one) for one in told]
-        recorded = list(compress(told, taken))
-        session.add_all(
-            Event(project_id=e.project_id, action=e.action, task_ids=e.task_ids) for e in recorded
-        )
-        for project_id in configs:
-            # Labeled or deleted: the queue no longer waits for it.
-            ids = {
-                i
-                for e in recorded
-                if e.project_id == project_id and e.action in ENDS_WAITING
-                for i in e.task_ids
-            }
-            _touch(session, project_id, sorted(ids))
-    return taken
+        session.add_all(Event(project_id=e.project_id, action=e.action, task_ids=e.task_ids) for e in told)
+        done: defaultdict[int, set[int]] = defaultdict(set)  # labeled or deleted: the queue no longer waits
+        for one in told:
+            if one.action in ENDS_WAITING:
+                done[one.project_id].update(one.task_ids)
+        for project_id, task_ids in done.items():
+            _touch(session, project_id, sorted(task_ids))
 
 
-_record = Together(_record_all)
+_record = Together(_record_all, apart=APART)
 
 
 def _touch(session: Session, project_id: int, task_ids: Sequence[int]) -> None:
@@ -124,7 +135,8 @@ def _touch(session: Session, project_id: int, task_ids: Sequence[int]) -> None:
         touched = update(Task).where(
             Task.project_id == project_id, Task.id.in_(free.with_for_update(skip_locked=True))
         )
-        session.execute(touched.values(touched=True), execution_options={"synchronize_session": False})
+        # Past the session, whose bookkeeping costs as much again.
+        session.connection().execute(touched.values(touched=True))
 
 
 def last_event(database: Database, project_id: int) -> int:
@@ -149,6 +161,11 @@ def forget_covered(database: Database, project_id: int, until: int) -> None:
     """Delete events that a sync has covered; the newest stays, so that ids never start again."""
     with database.write() as session:
         session.execute(delete(Event).where(Event.project_id == project_id, Event.id < until))
+
+
+def _is_same(given: str, secret: str) -> bool:
+    """Compared in the same time whatever is given."""
+    return hmac.compare_digest(given.encode(), secret.encode())
 
 
 def _label_config(payload: Mapping[str, Any]) -> str:

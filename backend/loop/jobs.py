@@ -24,7 +24,7 @@ from backend.labelstudio.media import MediaUnavailable
 from backend.logs import about
 from backend.loop.advancing import TRY_AGAIN_SECONDS, advance, project_settings
 from backend.loop.embedding import embed_pool
-from backend.loop.events import START_TRAINING, record
+from backend.loop.events import START_TRAINING, Outcome, record
 from backend.loop.messages import JsonMessages
 from backend.loop.preview import ask_for_preview, make_preview
 from backend.loop.projection import map_outdated, update_map
@@ -75,10 +75,13 @@ class Jobs:
         except Exception as error:
             log.warning("no worker could be nudged; one looks by itself within a minute: %r", error)
 
-    def take_event(self, action: str, project_id: int, payload: Mapping[str, Any]) -> bool:
-        """Commit an event from Label Studio and nudge a worker; returns whether it called for work."""
-        if not record(self.deployment.database, action, project_id, payload):
-            return False
+    def take_event(
+        self, action: str, project_id: int, payload: Mapping[str, Any], secret: str | None = None
+    ) -> Outcome:
+        """Commit an event from Label Studio, see `record`, and nudge a worker where it calls for work."""
+        outcome = record(self.deployment.database, action, project_id, payload, secret)
+        if outcome != Outcome.RECORDED:
+            return outcome
         if action == START_TRAINING:
             self.nudge(project_id)
         elif self._claims_nudge(project_id):
@@ -86,7 +89,7 @@ class Jobs:
             delay = settings.debounce_seconds if settings else 0.0
             self._debounced[project_id] = time.monotonic() + delay
             self.nudge(project_id, delay)
-        return True
+        return outcome
 
     def _claims_nudge(self, project_id: int) -> bool:
         """Whether this thread is to nudge; False: a nudge that comes later is planned, or another thread plans it."""

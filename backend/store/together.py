@@ -1,6 +1,7 @@
 """Calls that come at the same time from many threads, answered by one of them for all."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
@@ -16,10 +17,13 @@ class Together(Generic[Key, Item, Answer]):
     While one thread acts, others come; the next of them acts for all that have come by then. So a call alone is
     answered at once, and of many calls each costs a share of a transaction only. What `act` raises, all raise for
     whom it acted.
+
+    apart: seconds from the beginning of one act to that of the next, at least; more calls then share each.
     """
 
-    def __init__(self, act: Callable[[Key, Sequence[Item]], Sequence[Answer]]) -> None:
-        self._act = act
+    def __init__(self, act: Callable[[Key, Sequence[Item]], Sequence[Answer]], apart: float = 0.0) -> None:
+        self._act, self._apart = act, apart
+        self._next = 0.0
         self._acting = threading.Lock()
         self._adding = threading.Lock()
         self._waiting: dict[Key, list[tuple[Item, Future[Answer]]]] = {}
@@ -31,6 +35,8 @@ class Together(Generic[Key, Item, Answer]):
             self._waiting.setdefault(key, []).append((item, future))
         with self._acting:
             if not future.done():
+                time.sleep(max(0.0, self._next - time.monotonic()))
+                self._next = time.monotonic() + self._apart
                 self._act_for_all(key)
         return future.result()
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from sqlalchemy import select, update
 
 from backend.deployment import Deployment
-from backend.loop.events import record
+from backend.loop.events import Outcome, record
 from backend.loop.jobs import Jobs
 from backend.settings import Settings
 from backend.store.tables import Event, Project, ProjectState, Task
@@ -51,12 +51,12 @@ def test_all_are_recorded_once_and_nudge_a_worker(deployment: Deployment) -> Non
     jobs = Jobs(deployment)
     start = threading.Barrier(20)
 
-    def tell(task_id: int) -> bool:
+    def tell(task_id: int) -> Outcome:
         start.wait()
         return jobs.take_event(LABELED, 1, {"task": {"id": task_id}})
 
     with ThreadPoolExecutor(20) as pool:
-        assert all(pool.map(tell, range(1, 41)))
+        assert set(pool.map(tell, range(1, 41))) == {Outcome.RECORDED}
     with deployment.database.read() as session:
         recorded = [event.task_ids for event in session.scalars(select(Event))]
     assert sorted(recorded) == [[task_id] for task_id in range(1, 41)]
@@ -68,9 +68,9 @@ def test_none_waits_for_a_row_that_a_round_is_writing(deployment: Deployment) ->
     with deployment.database.write() as session, ThreadPoolExecutor(1) as pool:
         session.execute(update(Task).where(Task.id < 5).values(broken="broken"))
         told = pool.submit(record, deployment.database, LABELED, 1, {"task": {"id": 3}})
-        assert told.result(timeout=60)
+        assert told.result(timeout=60) == Outcome.RECORDED
     with deployment.database.read() as session:
         assert [event.task_ids for event in session.scalars(select(Event))] == [[3]]
     assert touched(deployment) == set()
-    assert record(deployment.database, LABELED, 1, {"task": {"id": 3}})
+    assert record(deployment.database, LABELED, 1, {"task": {"id": 3}}) == Outcome.RECORDED
     assert touched(deployment) == {3}

@@ -14,6 +14,7 @@ from backend.loop.events import (
     SETTINGS_CHANGED,
     SKIPPED,
     START_TRAINING,
+    Outcome,
     record,
 )
 from backend.loop.rounds import FAILED_AFTER
@@ -94,13 +95,13 @@ class Loop:
         """What Label Studio's webhook brings about."""
         for task_id in task_ids:
             payload = {"task": {"id": task_id}, "annotation": {"was_cancelled": False}}
-            assert record(self.deployment.database, "ANNOTATION_CREATED", 1, payload)
+            assert record(self.deployment.database, "ANNOTATION_CREATED", 1, payload) == Outcome.RECORDED
 
     def skip(self, *task_ids: int) -> None:
         """Likewise, a skip."""
         for task_id in task_ids:
             payload = {"task": {"id": task_id}, "annotation": {"was_cancelled": True}}
-            assert record(self.deployment.database, "ANNOTATION_CREATED", 1, payload)
+            assert record(self.deployment.database, "ANNOTATION_CREATED", 1, payload) == Outcome.RECORDED
 
     def change_tasks(self, task_ids: Sequence[int], **values: Any) -> None:
         """What a sync, or the embedding, notes of tasks."""
@@ -218,10 +219,10 @@ def test_some_events_start_a_round_alone_and_only_one(loop: Loop, action: str, r
 
 def test_our_own_changes_of_the_project_start_no_round(loop: Loop) -> None:
     payload = {"project": {"id": 1, "label_config": "<View/>"}}
-    assert not record(loop.deployment.database, PROJECT_UPDATED, 1, payload)
+    assert record(loop.deployment.database, PROJECT_UPDATED, 1, payload) == Outcome.IGNORED
     assert loop.due() is None
     payload["project"]["label_config"] = "<View><Image/></View>"
-    assert record(loop.deployment.database, PROJECT_UPDATED, 1, payload)
+    assert record(loop.deployment.database, PROJECT_UPDATED, 1, payload) == Outcome.RECORDED
     assert loop.due() == "the labeling config was changed"
 
 

@@ -64,3 +64,15 @@ def test_a_call_alone_is_answered() -> None:
     with pytest.raises(ValueError, match="13"):
         together("a", 13)
     assert together("a", 3) == 6
+
+
+def test_acts_begin_apart_and_what_comes_meanwhile_shares_the_next() -> None:
+    acts, apart = Acts(), 0.2
+    acts.go_on.set()
+    together = Together(acts, apart)
+    began = time.monotonic()
+    together("a", 0)  # at once
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda number: together("a", number), (1, 2, 3)))
+    assert time.monotonic() - began >= apart
+    assert [sorted(items) for _, items in acts.seen] == [[0], [1, 2, 3]]
