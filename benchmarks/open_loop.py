@@ -4,6 +4,7 @@ Who waits for an answer before the next request sends fewer just while the serve
 """
 
 import asyncio
+import gc
 import json
 import multiprocessing
 import time
@@ -56,24 +57,25 @@ async def _send(
     url: str, rate: float, bodies: Sequence[Mapping[str, Any] | None], headers: Mapping[str, str]
 ) -> Answers:
     requests = [_written(url, body, headers) for body in bodies]
+    milliseconds, statuses = [0.0] * len(requests), [NO_ANSWER] * len(requests)
+    gc.disable()  # a pause of the sender would count as one of the server
     began_at, computed, start = time.time(), time.process_time(), time.perf_counter()
 
-    async def one(request: bytes, due: float) -> tuple[float, int]:
+    async def one(number: int, due: float) -> None:
         try:
             async with asyncio.timeout(TIMEOUT):
-                status = await _status(url, request)
+                statuses[number] = await _status(url, requests[number])
         except (OSError, EOFError, TimeoutError):
-            status = NO_ANSWER
-        return 1_000 * (time.perf_counter() - due), status
+            pass
+        milliseconds[number] = 1_000 * (time.perf_counter() - due)
 
-    sending = []
-    for number, request in enumerate(requests):
-        due = start + number / rate
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        sending.append(asyncio.create_task(one(request, due)))
-    milliseconds, statuses = zip(*await asyncio.gather(*sending), strict=True)
+    async with asyncio.TaskGroup() as sending:
+        for number in range(len(requests)):
+            due = start + number / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            sending.create_task(one(number, due))
     core = (time.process_time() - computed) / (time.perf_counter() - start)
-    return Answers(began_at, time.time(), list(milliseconds), list(statuses), core)
+    return Answers(began_at, time.time(), milliseconds, statuses, core)
 
 
 def _written(url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> bytes:

@@ -35,9 +35,11 @@ class RoundFirst(Exception):
 
 
 def to_review(deployment: Deployment, project_id: int) -> Round | None:
-    """The round that is served, where something of its review is missing; None: nothing is."""
+    """The round that is served, where something of its review is missing; None: nothing is, or a round is under way."""
     served = served_round(deployment, project_id)
     if served is None or served.state != RoundState.DONE or not served.trained:
+        return None
+    if unfinished_round(deployment, project_id) is not None:
         return None
     return served if any(_missing(served, control) for control in _trained(served)) else None
 
