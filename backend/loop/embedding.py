@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, tuple_, update
 
 from backend.deployment import Deployment
 from backend.engine import local, ray
@@ -25,6 +25,7 @@ from backend.loop.audit import random_order
 from backend.loop.rounds import latest_round
 from backend.settings import LoopSettings
 from backend.store.artifacts import project_artifacts
+from backend.store.database import ROWS_PER_STATEMENT
 from backend.store.leases import HeldLease, lease
 from backend.store.tables import Project, ProjectState, Round, Task
 
@@ -317,12 +318,12 @@ def _note(
     broken: Sequence[tuple[int, str]],
 ) -> None:
     """Note what is embedded and what is broken, unless the task's image changed meanwhile."""
-    with deployment.database.write() as session:
-        for task_id, source in done:
+    for start in range(0, len(done), ROWS_PER_STATEMENT):
+        chosen = tuple_(Task.id, Task.source).in_(done[start : start + ROWS_PER_STATEMENT])
+        with deployment.database.write() as session:
             session.execute(
-                update(Task)
-                .where(Task.project_id == project_id, Task.id == task_id, Task.source == source)
-                .values(embedded=embedder)
+                update(Task).where(Task.project_id == project_id, chosen).values(embedded=embedder),
+                execution_options={"synchronize_session": False},
             )
     for task_id, reason in broken:
         note_broken(deployment, project_id, task_id, reason)

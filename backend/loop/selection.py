@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from backend.deployment import Deployment
 from backend.labelstudio.control import Control
@@ -20,6 +20,7 @@ from backend.loop.learning import LabeledSet
 from backend.loop.pool import Labeled, check_available, make_pool, validated
 from backend.loop.rounds import seed_of
 from backend.settings import InvalidSettings, LoopSettings
+from backend.store.database import upsert
 from backend.store.tables import QueueEntry, Round, Task
 from strategies import MissingNeed, Need, strategy
 
@@ -221,6 +222,5 @@ def write_queue(
     ]
     with deployment.database.write() as session:
         session.execute(delete(QueueEntry).where(QueueEntry.round_id == current.id))
-        if rows:
-            session.execute(insert(QueueEntry), rows)
+        upsert(session, QueueEntry, rows)
     return len(rows)

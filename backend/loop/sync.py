@@ -207,15 +207,13 @@ def _draw_audit_again(deployment: Deployment, project: Project, share: float) ->
     """After a change of the audit share: unlabeled tasks are drawn anew, labeled ones keep their part."""
     if share == project.audit_share:
         return
+    unlabeled = select(Task.id, Task.audit).where(Task.project_id == project.id, Task.target.is_(None))
     with deployment.database.read() as session:
-        ids = list(
-            session.scalars(select(Task.id).where(Task.project_id == project.id, Task.target.is_(None)))
-        )
-    draws = random_order(project.id, ids)
-    for start in range(
-        0, len(ids), CHUNK
-    ):  # a transaction each, so that webhooks need not wait for a large pool
-        chunk = zip(ids[start : start + CHUNK], draws[start : start + CHUNK], strict=True)
-        drawn = [{"project_id": project.id, "id": i, "audit": bool(draw < share)} for i, draw in chunk]
-        with deployment.database.write() as session:
-            session.execute(update(Task), drawn)
+        rows = session.execute(unlabeled).all()
+    drawn = random_order(project.id, [row.id for row in rows]) < share
+    for audit in (True, False):
+        changed = [row.id for row, now in zip(rows, drawn, strict=True) if now == audit != row.audit]
+        for start in range(0, len(changed), CHUNK):  # a transaction each, so that webhooks need not wait
+            chosen = (Task.project_id == project.id) & Task.id.in_(changed[start : start + CHUNK])
+            with deployment.database.write() as session:
+                session.execute(update(Task).where(chosen).values(audit=audit))
