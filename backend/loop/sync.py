@@ -61,9 +61,9 @@ def sync(deployment: Deployment, project_id: int) -> None:
     # Where Label Studio's clock was put back, a change of now looks older than the last sync.
     if told := _still_touched(deployment, project_id):
         _store_tasks(deployment, project_id, config, label_studio.tasks_by_id(project_id, told), share)
-    if not _counts_agree(deployment, project_id, remote):
+    if not _counts_agree(deployment, remote):
         _forget_deleted(deployment, project_id)
-        if not reread and not _counts_agree(deployment, project_id, remote):
+        if not reread and not _counts_agree(deployment, remote):
             log.info("sync: the counts differ from Label Studio's; reading everything")
             _store_tasks(deployment, project_id, config, label_studio.tasks(project_id), share)
     _draw_audit_again(deployment, project, share)
@@ -171,16 +171,19 @@ def _still_touched(deployment: Deployment, project_id: int) -> list[int]:
         return list(session.scalars(touched))
 
 
-def _counts_agree(deployment: Deployment, project_id: int, remote: RemoteProject) -> bool:
+def _counts_agree(deployment: Deployment, before: RemoteProject) -> bool:
+    """Whether we hold as much as Label Studio does.
+
+    before: the project when the sync began. People go on working: what they change while we read is no difference.
+    """
+    ours = select(func.count()).select_from(Task).where(Task.project_id == before.id)
     with deployment.database.read() as session:
-        tasks = session.scalar(select(func.count()).select_from(Task).where(Task.project_id == project_id))
-        annotated = session.scalar(
-            select(func.count())
-            .select_from(Task)
-            .where(Task.project_id == project_id, Task.target.is_not(None))
-        )
+        tasks = session.scalar(ours) or 0
+        annotated = session.scalar(ours.where(Task.target.is_not(None))) or 0
+    after = deployment.label_studio.project(before.id)
+    fewest, most = sorted((before.task_count, after.task_count))
     # An annotation can hold nothing that we learn from, so ours may be fewer, but never more.
-    return tasks == remote.task_count and (annotated or 0) <= remote.annotated_count
+    return fewest <= tasks <= most and annotated <= max(before.annotated_count, after.annotated_count)
 
 
 def _forget_deleted(deployment: Deployment, project_id: int) -> None:

@@ -1,6 +1,7 @@
 """What people do to a project while its loop runs: labels, tasks, the labeling config, the project itself."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from backend.loop.round import run_round
 from backend.loop.round_run import RoundRun
 from backend.loop.rounds import start_round
 from backend.loop.steps import STEPS
+from backend.loop.sync import sync
 from backend.store.artifacts import project_artifacts
 from backend.store.leases import lease
 from backend.store.tables import ProjectState, QueueEntry, Round
@@ -60,6 +62,30 @@ def published_results(loop: RunningLoop, http: httpx.Client, project_id: int) ->
 
 
 # Labels
+
+
+def test_a_label_that_comes_while_a_sync_reads_does_not_have_it_read_everything(
+    loop: RunningLoop,
+    make_project: MakeProject,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A full read of a large project takes minutes, and slows Label Studio down: it would never catch up."""
+    project = make_project(16, label_config=digits_config(**FAST))
+    connected(loop, project)
+    annotator, chosen = loop.annotator(project.id), loop.queue(project.id)[0]
+    client = loop.deployment.label_studio
+    look = client.latest_change
+
+    def label_and_look(project_id: int) -> datetime | None:
+        annotator.choose(chosen, "digit", "image", ["1"])
+        return look(project_id)
+
+    monkeypatch.setattr(client, "latest_change", label_and_look)
+    with caplog.at_level("INFO", "backend.loop.sync"):
+        sync(loop.deployment, project.id)
+    assert loop.task(project.id, chosen).target is not None
+    assert "reading everything" not in caplog.text
 
 
 def test_labels_changed_deleted_skipped_and_given_after_all(
