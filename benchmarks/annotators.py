@@ -1,11 +1,12 @@
 """Whether 20 annotators at once on a project of 100,000 tasks get the best tasks, each another, and without delay.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/annotators.py [--tasks 100000] [--annotators 20] [--labels 600] [--pace 2]
+    PYTHONPATH=. .venv/bin/python benchmarks/annotators.py [--tasks 100000] [--annotators 20] [--labels 200] [--pace 10]
 
 Starts what docker-compose.yml runs (see stack.py). Each annotator is a user of their own who asks Label Studio's API
 for the next task, takes a person's time, and submits. They label so many tasks three times: before our backend is
 connected, with Label Studio's sampling as it is by default and with uncertainty sampling (at random, since there are
 no predictions), and with our backend connected and rounds running. Webhooks under load are measured by load.py.
+At 2 seconds a label they would keep Label Studio's one process busy all the time, and wait for one another.
 
 The tasks share 300 image files. Those are embedded by the product's embedder, and each task's embedding is written to
 the store directly, with a little noise: embedding 100,000 images would take an hour, and is not what is measured here.
@@ -65,8 +66,8 @@ def main() -> None:
     )
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--annotators", type=int, default=20)
-    parser.add_argument("--labels", type=int, default=600, help="of each of the three times")
-    parser.add_argument("--pace", type=float, default=2, help="seconds for a label, on average")
+    parser.add_argument("--labels", type=int, default=200, help="of each of the three times")
+    parser.add_argument("--pace", type=float, default=10, help="seconds for a label, on average")
     options = parser.parse_args()
     began = time.monotonic()
     with running_stack() as (loop, images):
