@@ -33,8 +33,9 @@ SERVER_TESTS := $(PYTEST) --numprocesses $(AT_ONCE) --dist loadfile --no-loadsco
 SERVER_FILES := $(LONGEST) \
   $(filter-out $(LONGEST) tests/end_to_end,$(WITH_SERVERS) $(wildcard tests/end_to_end/test_*.py))
 
-## Linters, types and all tests on SQLite, those about the state on PostgreSQL with Redis, too. TESTS=tests/strategies runs a part, on
-## STORE=sqlite or STORE=postgresql; AT_ONCE=2 runs two files of the tests with servers at once.
+## Linters, types and all tests on SQLite, those about the state on PostgreSQL with Redis, too.
+## TESTS=tests/strategies runs a part, on STORE=sqlite or STORE=postgresql; AT_ONCE=2 runs two files of the tests with
+## servers at once.
 test: lint $(PEERS_INSTALLED) $(ASSETS)
 ifdef TESTS
 	$(PYTEST) $(if $(STORE),--store $(STORE)) $(TESTS)

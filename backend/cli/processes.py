@@ -77,8 +77,7 @@ def worker() -> None:
 def _let_others_go_first() -> None:
     """Answering Label Studio goes before training."""
     os.nice(NICE)
-    if (
-        os.getsid(0) == os.getpid()
-    ):  # Linux may schedule sessions as groups, and nice counts within one: sched(7)
+    # Linux may schedule sessions as groups, and nice then counts within one only: sched(7).
+    if os.getsid(0) == os.getpid():
         with suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(NICE))

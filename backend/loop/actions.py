@@ -57,12 +57,10 @@ def roll_back(deployment: Deployment, project_id: int, number: int) -> Round:
         raise NotPossible(
             f"The model of round {number} cannot be served again: {problem}. Nothing was changed."
         )
-    under_way = NotPossible("A round is under way. Roll back when it is done; nothing was changed.")
-    if unfinished_round(deployment, project_id) is not None:
-        raise under_way
-    with lease(deployment.database, f"round:{project_id}", wait=A_LOOK) as held:
+    wait = 0.0 if unfinished_round(deployment, project_id) else A_LOOK
+    with lease(deployment.database, f"round:{project_id}", wait=wait) as held:
         if held is None or unfinished_round(deployment, project_id) is not None:
-            raise under_way
+            raise NotPossible("A round is under way. Roll back when it is done; nothing was changed.")
         set_paused(deployment, project_id, True)
         reason = f"someone went back to the model of round {number}"
         return start_round(deployment, project_id, reason, next(iter(STEPS)), chosen.version)

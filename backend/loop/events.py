@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from backend.store.database import ROWS_PER_STATEMENT, Database
@@ -29,8 +29,8 @@ ANNOTATION_ACTIONS = frozenset(
 TASK_ACTIONS = frozenset({"TASKS_CREATED", "TASKS_DELETED"})
 WEBHOOK_ACTIONS = sorted(ANNOTATION_ACTIONS | TASK_ACTIONS | {PROJECT_UPDATED})
 KNOWN_ACTIONS = frozenset({*WEBHOOK_ACTIONS, START_TRAINING})
-APART = 0.03  # seconds between two transactions that record events, so that a burst of webhooks shares them
 ENDS_WAITING = ANNOTATION_ACTIONS | {SKIPPED, "TASKS_DELETED"}
+APART = 0.03  # seconds between two transactions that record events, so that a burst of webhooks shares them
 
 
 class Outcome(StrEnum):
@@ -79,34 +79,27 @@ class _Told:
     secret: str | None
 
 
-class _Known(NamedTuple):
-    """What is known of the project that a webhook names."""
-
-    webhook_secret: str = ""
-    state: ProjectState = ProjectState.DISCONNECTED
-    label_config: str = ""
-
-
 def _record_all(database: Database, told: Sequence[_Told]) -> list[Outcome]:
     columns = select(Project.id, Project.webhook_secret, Project.state, Project.label_config)
     with database.read() as session:
         rows = session.execute(columns.where(Project.id.in_({one.project_id for one in told}))).all()
-    known = {row.id: _Known(row.webhook_secret, row.state, row.label_config) for row in rows}
-    outcomes = [_outcome(one, known.get(one.project_id, _Known())) for one in told]
+    known = {row.id: row for row in rows}
+    outcomes = [_outcome(one, known.get(one.project_id)) for one in told]
     recorded = [one for one, outcome in zip(told, outcomes, strict=True) if outcome == Outcome.RECORDED]
     if recorded:
         _write(database, recorded)
     return outcomes
 
 
-def _outcome(told: _Told, known: _Known) -> Outcome:
-    if told.secret is not None and not (known.webhook_secret and _is_same(told.secret, known.webhook_secret)):
+def _outcome(told: _Told, project: Row[int, str, str, str] | None) -> Outcome:
+    secret = project.webhook_secret if project else ""
+    if told.secret is not None and not (secret and _is_same(told.secret, secret)):
         return Outcome.REFUSED
-    # Our own changes of a project leave the labeling config as it was.
-    changed = told.action != PROJECT_UPDATED or told.label_config not in ("", known.label_config)
-    if told.action != UNKNOWN and known.state == ProjectState.ACTIVE and changed:
-        return Outcome.RECORDED
-    return Outcome.IGNORED
+    if told.action == UNKNOWN or project is None or project.state != ProjectState.ACTIVE:
+        return Outcome.IGNORED
+    if told.action == PROJECT_UPDATED and told.label_config in ("", project.label_config):
+        return Outcome.IGNORED  # our own changes of a project leave the labeling config as it was
+    return Outcome.RECORDED
 
 
 def _write(database: Database, told: Sequence[_Told]) -> None:

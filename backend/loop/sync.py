@@ -180,9 +180,11 @@ def _counts_agree(deployment: Deployment, before: RemoteProject) -> bool:
     with deployment.database.read() as session:
         tasks = session.scalar(ours) or 0
         annotated = session.scalar(ours.where(Task.target.is_not(None))) or 0
+    # An annotation can hold nothing that we learn from, so ours may be fewer, but never more.
+    if tasks == before.task_count and annotated <= before.annotated_count:
+        return True
     after = deployment.label_studio.project(before.id)
     fewest, most = sorted((before.task_count, after.task_count))
-    # An annotation can hold nothing that we learn from, so ours may be fewer, but never more.
     return fewest <= tasks <= most and annotated <= max(before.annotated_count, after.annotated_count)
 
 
