@@ -80,7 +80,7 @@ class HeldLease:
 
 @contextmanager
 def lease(
-    database: Database, name: str, seconds: float = LEASE_SECONDS, wait: float = 0.0
+    database: Database, name: str, seconds: float = LEASE_SECONDS, *, wait: float = 0.0
 ) -> Iterator[HeldLease | None]:
     """Hold the lease `name` during the block; gives None where someone else still holds it after `wait` seconds."""
     owner = f"{_process()}:{uuid.uuid4().hex[:8]}"
