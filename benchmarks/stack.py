@@ -11,6 +11,7 @@ import sqlalchemy
 
 from backend.demo.label_studio import LabelStudioServer
 from backend.demo.project import LABEL_CONFIG, create_project
+from backend.labelstudio.client import BATCHED_IMPORT
 from backend.store.database import Database
 from tests.end_to_end.running_loop import RunningLoop
 from tests.servers import PostgreSQL, Redis
@@ -43,7 +44,8 @@ def running_stack() -> Iterator[tuple[RunningLoop, Path]]:
         server = LabelStudioServer(
             folder / "label-studio",
             local_files=folder / "images",
-            settings={f"LABEL_STUDIO_{name}": value for name, value in settings.items()},
+            settings={f"LABEL_STUDIO_{name}": value for name, value in settings.items()}
+            | {BATCHED_IMPORT: "true"},
         )
         stack.enter_context(server)
         database_url = postgresql.url.removesuffix(at.path) + "/active_learning"

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from backend.cli import app
+from backend.labelstudio.client import BATCHED_IMPORT
 from backend.settings import LoopSettings, Settings
 from strategies import strategy_names
 from strategies.stopping import criterion_names
@@ -65,6 +66,7 @@ def test_compose_sets_only_what_exists() -> None:
         assert set(COMPOSE["services"][service]["environment"]) <= names
     label_studio = COMPOSE["services"]["label-studio"]["environment"]
     assert label_studio["ML_BLOCK_LOCAL_IP"] == label_studio["SSRF_PROTECTION_ENABLED"] == "false"
+    assert label_studio[BATCHED_IMPORT] == "true"
     assert COMPOSE["services"]["label-studio"]["image"].endswith(":1.23.2")
 
 

@@ -48,6 +48,9 @@ PAGE_SIZE = 500
 IDS_PAGE_SIZE = 2000
 IDS_PER_QUERY = 250
 """Task ids that fit a URL of 4,000 characters."""
+BATCHED_IMPORT = "fflag_fix_back_4620_memory_efficient_predictions_import_08012025_short"
+"""A feature flag of Label Studio's, an environment variable there. Without it, an import of predictions updates all
+tasks of the project: 17.7 s for 240 predictions among 100,000 tasks, while annotators wait; with it, 0.4 s."""
 DELETE_TIMEOUT = 600
 """Seconds, for deleting a version's predictions."""
 TASK_FIELDS = (
@@ -209,7 +212,8 @@ class LabelStudio:
         """Import predictions, each `{"task", "result", "score" in 0..1, "model_version"}`.
 
         Label Studio leaves out in silence what does not fit the labeling config: compare the answer with what
-        was sent. It adds to what is there, also to predictions of the same task and version.
+        was sent (with `BATCHED_IMPORT` it checks none). It adds to what is there, also to predictions of the same task
+        and version.
 
         Returns:
             How many were created.

@@ -12,10 +12,10 @@ from backend.labelstudio.labeling_config import UnsupportedConfig, read_labeling
 from backend.loop.connection import ConnectingElsewhere, NotConnected, connect
 from backend.loop.damage import DAMAGE, note_damage
 from backend.loop.embedding import images_to_embed
-from backend.loop.events import START_TRAINING
-from backend.loop.publishing import NotStored, top_up
+from backend.loop.events import LULL, START_TRAINING
+from backend.loop.publishing import NotStored, clean_up, top_up
 from backend.loop.round import pause_until_due, run_round
-from backend.loop.rounds import served_round, start_round, unfinished_round
+from backend.loop.rounds import CLEANED, note_facts, served_round, start_round, unfinished_round
 from backend.loop.steps import STEPS
 from backend.loop.triggers import REASONS, due, when_due
 from backend.settings import InvalidSettings, LoopSettings
@@ -107,6 +107,7 @@ def _run_due_round(
         if reason is None:
             if later := when_due(deployment, project, settings):
                 nudge(project_id, max(0.1, (later - now()).total_seconds()))
+            _clean_up(deployment, project_id, nudge)
             return
         # While it is paused, the queue is ranked anew where it must be, by the model that there is.
         keep = project.paused and reason != REASONS[START_TRAINING]
@@ -115,6 +116,21 @@ def _run_due_round(
         unfinished = start_round(deployment, project_id, reason, next(iter(STEPS)), learner_of)
     run_round(deployment, unfinished.id, held)
     nudge(project_id, settings.debounce_seconds)
+
+
+def _clean_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float], None]) -> None:
+    """Delete what the last round left because people labeled."""
+    served = served_round(deployment, project_id)
+    if served is None or served.facts.get(CLEANED, True):
+        return
+    try:
+        if clean_up(deployment, served):
+            note_facts(deployment, served.id, **{CLEANED: True})
+        else:
+            nudge(project_id, LULL)
+    except LabelStudioError as error:
+        log.warning("deleting the predictions of earlier rounds waits: %s", error)
+        nudge(project_id, LULL)
 
 
 def _top_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float], None]) -> None:

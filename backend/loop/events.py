@@ -12,7 +12,7 @@ from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from backend.store.database import ROWS_PER_STATEMENT, Database
-from backend.store.tables import LARGEST_ID, Event, Project, ProjectState, Task
+from backend.store.tables import LARGEST_ID, Event, Project, ProjectState, Task, now
 from backend.store.together import Together
 
 SECRET_HEADER = "X-Active-Learning-Secret"  # noqa: S105 (its name, not its value)
@@ -30,6 +30,7 @@ TASK_ACTIONS = frozenset({"TASKS_CREATED", "TASKS_DELETED"})
 WEBHOOK_ACTIONS = sorted(ANNOTATION_ACTIONS | TASK_ACTIONS | {PROJECT_UPDATED})
 KNOWN_ACTIONS = frozenset({*WEBHOOK_ACTIONS, START_TRAINING})
 ENDS_WAITING = ANNOTATION_ACTIONS | {SKIPPED, "TASKS_DELETED"}
+LULL = 15.0  # seconds without a label
 APART = 0.03  # seconds between two transactions that record events, so that a burst of webhooks shares them
 
 
@@ -136,6 +137,17 @@ def last_event(database: Database, project_id: int) -> int:
     """Id of the newest event of a project; 0 where there is none."""
     with database.read() as session:
         return session.scalar(select(func.max(Event.id)).where(Event.project_id == project_id)) or 0
+
+
+def is_lull(database: Database, project_id: int) -> bool:
+    """Whether nobody has labeled for a while."""
+    labeled = select(func.max(Event.received_at)).where(
+        Event.project_id == project_id, Event.action.in_(ENDS_WAITING)
+    )
+    with database.read() as session:
+        latest = session.scalar(labeled)
+    # A time to come was noted before the clock was put back.
+    return latest is None or abs((now() - latest).total_seconds()) >= LULL
 
 
 def pending_events(database: Database, project: Project) -> list[Event]:

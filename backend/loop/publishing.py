@@ -6,21 +6,28 @@ old queue serves. As the published window drains, more of the ranking is importe
 """
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Select, delete, func, select, update
 
 from backend.deployment import Deployment
-from backend.labelstudio.client import PredictionsRefused
+from backend.labelstudio.client import BATCHED_IMPORT, PredictionsRefused
 from backend.labelstudio.labeling_config import read_labeling_config
+from backend.loop.events import is_lull
 from backend.loop.prediction import NOTHING, Shown, predict_stored, queue_score
 from backend.settings import LoopSettings
+from backend.store.database import upsert
 from backend.store.leases import HeldLease, lease
 from backend.store.tables import Project, ProjectState, QueueEntry, Round, Task, now
 
 log = logging.getLogger(__name__)
 
-IMPORT_CHUNK = 1_000
+IMPORT_CHUNK = 500  # what Label Studio stores in one go: all of it, or nothing
+SLOW_IMPORT = 5.0  # seconds
+KEPT_PREDICTIONS = 10_000  # of earlier rounds, at the most
+LAST_REQUESTS = 1.0  # seconds, at least
+SLOWEST_REQUEST = 5.0  # times what a request of ours takes
 # By a name of its own: PostgreSQL does not see that two comparisons with a parameter are the same.
 SKIPPED = (Task.skips > 0).label("skipped")
 
@@ -89,21 +96,46 @@ def _import_window(
     return imported
 
 
-def clean_up(deployment: Deployment, current: Round) -> None:
-    """Delete what earlier rounds of ours left: their predictions in Label Studio, their queues and models."""
+def clean_up(deployment: Deployment, current: Round) -> bool:
+    """Delete what earlier rounds of ours left: their queues, and in a lull their predictions in Label Studio.
+
+    Label Studio deletes a version in one transaction, row by row (18 ms each on PostgreSQL). Until it ends, whoever
+    submits an annotation waits, and is given tasks that are not in that version. So while people label, only the oldest
+    versions are deleted, where there are too many predictions.
+
+    Returns:
+        Whether all of it is gone.
+    """
     with deployment.database.read() as session:
-        others = {
-            other.version: other
+        earlier = {
+            other.version: other.id
             for other in session.scalars(
                 select(Round).where(Round.project_id == current.project_id, Round.id != current.id)
             )
         }
-    for version in deployment.label_studio.model_versions(current.project_id):
-        if version in others:
-            deployment.label_studio.delete_predictions(current.project_id, version)
     with deployment.database.write() as session:
-        old = [other.id for other in others.values()]
-        session.execute(delete(QueueEntry).where(QueueEntry.round_id.in_(old)))
+        session.execute(delete(QueueEntry).where(QueueEntry.round_id.in_(earlier.values())))
+    counts = deployment.label_studio.model_versions(current.project_id)
+    left = {version: count for version, count in counts.items() if version in earlier}
+
+    def may_delete() -> bool:
+        return sum(left.values()) > KEPT_PREDICTIONS or is_lull(deployment.database, current.project_id)
+
+    if left and may_delete():
+        _let_requests_end(deployment, current.project_id)
+    for version in sorted(left, key=lambda version: earlier[version]):
+        if not may_delete():
+            return False
+        deployment.label_studio.delete_predictions(current.project_id, version)
+        del left[version]
+    return True
+
+
+def _let_requests_end(deployment: Deployment, project_id: int) -> None:
+    """Wait for requests that began before the flip: without the old predictions, they would be served any task."""
+    began = time.monotonic()
+    deployment.label_studio.project(project_id)
+    time.sleep(max(LAST_REQUESTS, SLOWEST_REQUEST * (time.monotonic() - began)))
 
 
 def top_up(deployment: Deployment, project_id: int) -> int:
@@ -201,14 +233,17 @@ def _note_published(
         {
             "round_id": current.id,
             "rank": entry.rank,
+            "task_id": entry.task_id,
+            "score": entry.score,
+            "reason": entry.reason,
             "published": True,
             "prediction": shown[entry.task_id].in_words() if entry.task_id in shown else None,
         }
         for entry in entries
     ]
-    if rows:
-        with deployment.database.write() as session:
-            session.execute(update(QueueEntry), rows)
+    with deployment.database.write() as session:
+        # Whole rows: PostgreSQL's driver takes a round trip for each row of an UPDATE.
+        upsert(session, QueueEntry, rows)
 
 
 def _shown(
@@ -241,7 +276,16 @@ def _send(
     ]
     if not predictions:
         return
+    began = time.monotonic()
     created = deployment.label_studio.import_predictions(project.id, predictions)
+    if (seconds := time.monotonic() - began) > SLOW_IMPORT:
+        log.warning(
+            "publish: Label Studio took %.0f s to import %d predictions, and its annotators waited meanwhile. "
+            "Where the project is large, start it with %s=true.",
+            seconds,
+            len(predictions),
+            BATCHED_IMPORT,
+        )
     if created != len(predictions):
         raise NotStored(
             f"Label Studio kept {created} of {len(predictions)} predictions of {current.version}: "

@@ -17,7 +17,7 @@ from backend.learners.tasks import looks_at_pixels
 from backend.loop import learning, publishing, selection
 from backend.loop.answering import answers_about
 from backend.loop.pool import FROM_A_LEARNER
-from backend.loop.rounds import LEARNER_OF, round_of_version
+from backend.loop.rounds import LEARNER_OF, note_facts, round_of_version
 from backend.settings import LoopSettings
 from backend.store.leases import HeldLease
 from backend.store.tables import Project, Round
@@ -110,9 +110,7 @@ class RoundRun:
 
     def note_facts(self, **facts: Any) -> None:
         """Add to what is known about the round."""
-        with self.deployment.database.write() as session:
-            row = session.get_one(Round, self.round_id)
-            row.facts = {**row.facts, **facts}
+        note_facts(self.deployment, self.round_id, **facts)
 
     def note_progress(self, share: float) -> None:
         """Tell how much of a long step is done; written now and then only."""

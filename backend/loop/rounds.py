@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import select
 
@@ -10,6 +11,7 @@ from backend.store.artifacts import models
 from backend.store.tables import Project, Round, RoundState
 
 LEARNER_OF = "learner_of"  # the fact of a round that names the version whose learners it has taken over
+CLEANED = "cleaned"  # the fact of a round whether no earlier round left anything in Label Studio
 FAILED_AFTER = "failed_after"  # the fact of a round that failed: id of the last event by then
 
 
@@ -63,6 +65,13 @@ def start_round(
         session.add(started)
         session.flush()
         return started
+
+
+def note_facts(deployment: Deployment, round_id: int, **facts: Any) -> None:
+    """Add to what is known about a round."""
+    with deployment.database.write() as session:
+        row = session.get_one(Round, round_id)
+        row.facts = {**row.facts, **facts}
 
 
 def round_of_version(deployment: Deployment, project_id: int, version: str) -> Round | None:

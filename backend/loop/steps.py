@@ -4,7 +4,6 @@ Each logs what a person wants to know of it; the round keeps these lines.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,15 +14,13 @@ from backend.loop.embedding import embed_for_round, note_broken, note_lost_embed
 from backend.loop.evaluation import measure
 from backend.loop.opinions import keep_opinions
 from backend.loop.round_run import ControlRun, RoundRun
-from backend.loop.rounds import rounds_with_models, served_round
+from backend.loop.rounds import CLEANED, rounds_with_models, served_round
 from backend.loop.sync import sync
 from backend.store.artifacts import models
 from backend.store.leases import lease
 
 log = logging.getLogger(__name__)
 
-LAST_REQUESTS = 1.0  # seconds, at least
-SLOWEST_REQUEST = 5.0  # times what a request of ours takes
 MODELS_KEPT = 5  # of the newest rounds, so that one can go back to them
 EMBEDDING_FACTS = ("embedder", "embedder_folder", "learner_dimensions", "to_embed")
 NOT_LEARNED_THEN = "the round whose model is taken had not learned this"
@@ -172,21 +169,13 @@ def publish(run: RoundRun) -> None:
 
 
 def clean(run: RoundRun) -> None:
-    """Remove what earlier rounds left in Label Studio and in the storage."""
-    _let_requests_end(run)
-    publishing.clean_up(run.deployment, run.current)
+    """Remove what earlier rounds left in the storage, and in a lull in Label Studio."""
+    run.note_facts(**{CLEANED: publishing.clean_up(run.deployment, run.current)})
     newest = rounds_with_models(run.deployment, run.project_id)[:MODELS_KEPT]
     kept = {one.version for one in newest} | {run.current.version}
     for version in run.deployment.artifacts.names(models(run.project_id)):
         if version not in kept:
             run.deployment.artifacts.delete(f"{models(run.project_id)}/{version}")
-
-
-def _let_requests_end(run: RoundRun) -> None:
-    """Wait for requests that began before the flip: without the old predictions, they would be served any task."""
-    began = time.monotonic()
-    run.deployment.label_studio.project(run.project_id)
-    time.sleep(max(LAST_REQUESTS, SLOWEST_REQUEST * (time.monotonic() - began)))
 
 
 def decide(run: RoundRun) -> None:

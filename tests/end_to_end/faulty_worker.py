@@ -23,7 +23,7 @@ from PIL.Image import Image
 
 from backend import cli
 from backend.labelstudio.client import LabelStudio
-from backend.loop import embedding, publishing
+from backend.loop import embedding, events, publishing
 from backend.loop import round as rounds
 from backend.loop.steps import STEPS
 from backend.store import leases, tables
@@ -216,6 +216,7 @@ def arm(accidents: Accidents) -> None:
         setattr(owner, name, accidents.wrap(name, getattr(owner, name)))
     embedding.load_embedder = lambda *_: Pixels()
     publishing.IMPORT_CHUNK = IMPORT_CHUNK
+    events.LULL = 0.0  # so that each round deletes what the one before published
     rounds.FIRST_WAIT, rounds.LONGEST_WAIT = FIRST_WAIT, LONGEST_WAIT
     leases.lease.__wrapped__.__defaults__ = (LEASE_SECONDS,)  # type: ignore[attr-defined]
     LabelStudio.__init__.__defaults__ = (PATIENCE,)

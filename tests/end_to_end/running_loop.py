@@ -25,7 +25,7 @@ from backend.store.tables import Project, QueueEntry, Round, RoundState, Task
 from tests.stores import new_store
 
 T = TypeVar("T")
-PATIENCE = 120.0  # seconds; generous, since a test's machine may be busy
+PATIENCE = 240.0  # seconds; generous, since a test's machine may be busy
 
 
 def wait_for(what: str, look: Callable[[], T | None], timeout: float = PATIENCE) -> T:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ import pytest
 from backend.demo.label_studio import LabelStudioServer
 from backend.labelstudio import client as client_module
 from backend.labelstudio.client import (
+    BATCHED_IMPORT,
     AccessDenied,
     AddressRefused,
     LabelStudio,
@@ -27,7 +29,7 @@ from backend.labelstudio.client import (
     ProjectNotFound,
     RequestRefused,
 )
-from tests.conftest import LABEL_CONFIG, DigitsProject, choice
+from tests.conftest import LABEL_CONFIG, DigitsProject, choice, make_digits_project
 
 NO_PROJECT = 2_000_000_000
 MakeProject = Callable[..., DigitsProject]
@@ -256,6 +258,24 @@ def test_predictions_of_a_deleted_task_are_refused_by_name(
         client.import_predictions(project.id, predictions(project, "one"))
     assert refused.value.task_ids == set(gone)
     assert client.model_versions(project.id) == {}
+
+
+def test_an_import_in_batches_stores_all_or_nothing_and_checks_none(
+    start_label_studio: Callable[..., LabelStudioServer], local_files: Path
+) -> None:
+    """As docker-compose.yml starts Label Studio, whose imports then do not go through all tasks of the project."""
+    server = start_label_studio(local_files=local_files, settings={BATCHED_IMPORT: "true"})
+    client, project = LabelStudio(server.url, server.api_key), make_digits_project(server, local_files, 4)
+    sent = predictions(project, "one")
+    sent[1]["score"] = 1.5
+    assert client.import_predictions(project.id, sent) == 4
+    client.set_model_version(project.id, "one")
+    gone = max(project.digits)
+    label_studio_sdk.LabelStudio(base_url=server.url, api_key=server.api_key).tasks.delete(id=str(gone))
+    with pytest.raises(PredictionsRefused) as refused:
+        client.import_predictions(project.id, predictions(project, "two"))
+    assert refused.value.task_ids == {gone}
+    assert client.model_versions(project.id) == {"one": 3}
 
 
 def test_a_version_without_predictions_cannot_order_the_queue(
