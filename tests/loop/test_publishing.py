@@ -1,4 +1,4 @@
-"""Publishing on a real Label Studio: when what earlier rounds left there is deleted, and what is told of a slow import."""
+"""Publishing on a real Label Studio: when what earlier rounds left is deleted, and what is told of a slow import."""
 
 from collections.abc import Callable
 from datetime import timedelta
