@@ -1,6 +1,7 @@
 """The step decide: whether to recommend that labeling stops, and on what evidence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,25 @@ def recommend_stop(
         ).all()
     found: dict[str, None] = {}
     for control in controls:
-        history = [progress(row, control) for row in (*earlier, current)]
+        history = by_labels(progress(row, control) for row in (*earlier, current))
         evidence = criterion(settings.stopping).evidence(history)
         if evidence is None:
             return None
         found[evidence] = None
     return "; ".join(found) or None
+
+
+def by_labels(rounds: Iterable[Progress]) -> list[Progress]:
+    """One for each number of labels: how it stood last, and how the first of its models agreed with the one before.
+
+    A round without new labels trains the same model again, whose agreement with itself tells nothing.
+    """
+    history: list[Progress] = []
+    for one in rounds:
+        if history and history[-1].labels == one.labels:
+            one = replace(one, agreement=history.pop().agreement)
+        history.append(one)
+    return history
 
 
 def progress(row: Round, control: Control) -> Progress:
