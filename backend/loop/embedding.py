@@ -89,10 +89,14 @@ def _learner_dimensions(embedder: Embedder, settings: LoopSettings) -> int | Non
 
 def embedder_folder(deployment: Deployment, project_id: int) -> str:
     """Where, among the project's artifacts, an embedder trained on its images is kept; another as the pool grows."""
+    count = _usable_images(deployment, project_id)
+    return f"embedder-{sum(count >= size for size in POOL_SIZES)}"
+
+
+def _usable_images(deployment: Deployment, project_id: int) -> int:
     with deployment.database.read() as session:
         usable = select(func.count()).where(Task.project_id == project_id, Task.broken.is_(None))
-        count = session.scalar(usable) or 0
-    return f"embedder-{sum(count >= size for size in POOL_SIZES)}"
+        return session.scalar(usable) or 0
 
 
 def embedder_of(deployment: Deployment, learned: Round) -> Embedder:
@@ -140,7 +144,7 @@ def embed_for_round(
     deployment: Deployment, project_id: int, settings: LoopSettings
 ) -> dict[str, str | int | None]:
     """Embed what a round needs now; returns what the round is to remember: embedder and images left."""
-    if not _missing(deployment, project_id, None).size:
+    if not _usable_images(deployment, project_id):
         return {"embedder": None, "embedder_folder": None, "to_embed": 0}  # no image to train one on either
     folder = embedder_folder(deployment, project_id)
     embedder = embedder_for(deployment, project_id, settings, folder)
