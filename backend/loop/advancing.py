@@ -1,4 +1,4 @@
-"""What is due for a project: adopting it, going on with its round or starting one, topping its queue up."""
+"""What is due for a project: adopting it, going on with its round or starting one, its queue, cleaning up."""
 
 import logging
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def advance(
     nudge: Callable[[int, float], None],
     embed: Callable[[int], Any],
 ) -> None:
-    """Do what is due for a project: adopt it, go on with its round or start one, top its queue up."""
+    """Do what is due for a project: adopt it, go on with its round or start one, top its queue up, clean up."""
     with deployment.database.read() as session:
         project = session.get(Project, project_id)
     if project is None:
@@ -48,6 +48,7 @@ def advance(
         if held is not None:
             _run_due_round(deployment, project_id, settings, held, nudge)
     _top_up(deployment, project_id, nudge)
+    _clean_up(deployment, project_id, nudge)
     if images_to_embed(deployment, project_id):
         embed(project_id)
 
@@ -107,7 +108,6 @@ def _run_due_round(
         if reason is None:
             if later := when_due(deployment, project, settings):
                 nudge(project_id, max(0.1, (later - now()).total_seconds()))
-            _clean_up(deployment, project_id, nudge)
             return
         # While it is paused, the queue is ranked anew where it must be, by the model that there is.
         keep = project.paused and reason != REASONS[START_TRAINING]
@@ -119,15 +119,18 @@ def _run_due_round(
 
 
 def _clean_up(deployment: Deployment, project_id: int, nudge: Callable[[int, float], None]) -> None:
-    """Delete what the last round left because people labeled."""
+    """Delete what the last round left because people labeled; rounds go on meanwhile."""
     served = served_round(deployment, project_id)
     if served is None or served.facts.get(CLEANED, True):
         return
     try:
-        if clean_up(deployment, served):
-            note_facts(deployment, served.id, **{CLEANED: True})
-        else:
-            nudge(project_id, LULL)
+        with lease(deployment.database, f"clean:{project_id}") as held:
+            if held is None:
+                return
+            if clean_up(deployment, served):
+                note_facts(deployment, served.id, **{CLEANED: True})
+            else:
+                nudge(project_id, LULL)
     except LabelStudioError as error:
         log.warning("deleting the predictions of earlier rounds waits: %s", error)
         nudge(project_id, LULL)

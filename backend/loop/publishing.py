@@ -110,7 +110,8 @@ def clean_up(deployment: Deployment, current: Round) -> bool:
         earlier = {
             other.version: other.id
             for other in session.scalars(
-                select(Round).where(Round.project_id == current.project_id, Round.id != current.id)
+                # Not a later one, which may be publishing right now.
+                select(Round).where(Round.project_id == current.project_id, Round.id < current.id)
             )
         }
     with deployment.database.write() as session:
