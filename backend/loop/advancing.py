@@ -12,7 +12,7 @@ from backend.labelstudio.labeling_config import UnsupportedConfig, read_labeling
 from backend.loop.connection import ConnectingElsewhere, NotConnected, connect
 from backend.loop.damage import DAMAGE, note_damage
 from backend.loop.embedding import images_to_embed
-from backend.loop.events import LULL, START_TRAINING
+from backend.loop.events import LULL, START_TRAINING, is_lull
 from backend.loop.publishing import NotStored, clean_up, top_up
 from backend.loop.round import pause_until_due, run_round
 from backend.loop.rounds import CLEANED, note_facts, served_round, start_round, unfinished_round
@@ -122,6 +122,11 @@ def _clean_up(deployment: Deployment, project_id: int, nudge: Callable[[int, flo
     """Delete what the last round left because people labeled; rounds go on meanwhile."""
     served = served_round(deployment, project_id)
     if served is None or served.facts.get(CLEANED, True):
+        return
+    if not is_lull(
+        deployment.database, project_id
+    ):  # before Label Studio is asked: this comes with every nudge
+        nudge(project_id, LULL)
         return
     try:
         with lease(deployment.database, f"clean:{project_id}") as held:
