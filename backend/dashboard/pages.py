@@ -116,8 +116,9 @@ def rounds(project_id: int) -> str:
 
 @dashboard.get("/projects/<int:project_id>/rounds/<int:number>/log")
 def round_log(project_id: int, number: int) -> str:
-    """What the worker wrote about a round."""
-    return render_template("round_log.html.jinja", text=log_of(deployment(), project_id, number))
+    """What the worker wrote about a round; while it runs, the page asks again."""
+    text, running = log_of(deployment(), project_id, number)
+    return render_template("round_log.html.jinja", text=text, running=running)
 
 
 @dashboard.get("/projects/<int:project_id>/settings")

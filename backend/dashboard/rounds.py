@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import defer
 
 from backend.deployment import Deployment
-from backend.store.tables import Round
+from backend.store.tables import Round, RoundState
 
 MOST = 100  # rounds that are listed
 
@@ -18,8 +18,9 @@ def history(deployment: Deployment, project_id: int) -> Sequence[Round]:
         return session.scalars(query.options(defer(Round.log))).all()
 
 
-def log_of(deployment: Deployment, project_id: int, number: int) -> str:
-    """The log of one round; empty where there is none."""
-    query = select(Round.log).where(Round.project_id == project_id, Round.number == number)
+def log_of(deployment: Deployment, project_id: int, number: int) -> tuple[str, bool]:
+    """The log of one round, empty where there is none, and whether more of it is to come."""
+    query = select(Round.log, Round.state).where(Round.project_id == project_id, Round.number == number)
     with deployment.database.read() as session:
-        return session.scalar(query) or ""
+        found = session.execute(query).first()
+    return (found.log or "", found.state == RoundState.RUNNING) if found else ("", False)

@@ -103,6 +103,9 @@ def change_settings(deployment: Deployment, project: Project, changes: Mapping[s
         )
     deployment.label_studio.set_extra_params(project.id, registered[0], extra_params)
     with deployment.database.write() as session:
-        session.execute(update(Project).where(Project.id == project.id).values(extra_params=extra_params))
-        session.add(Event(project_id=project.id, action=SETTINGS_CHANGED, task_ids=[]))
+        # Label Studio has called /setup meanwhile, which notes the change as well: one round follows, not two.
+        stored = session.get_one(Project, project.id)
+        if stored.extra_params != extra_params:
+            stored.extra_params = extra_params
+            session.add(Event(project_id=project.id, action=SETTINGS_CHANGED, task_ids=[]))
     return settings

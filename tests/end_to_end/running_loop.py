@@ -151,6 +151,16 @@ class RunningLoop:
                 )
             )
 
+    def without_prediction(self, project_id: int) -> int:
+        """An unlabeled task of which Label Studio holds no prediction, of any version."""
+        with self.deployment.database.read() as session:
+            ids = session.scalars(select(Task.id).where(unlabeled_now(project_id)).order_by(Task.id)).all()
+        versions = self.client.model_versions(project_id)
+        predicted = {
+            found for version in versions for found in self.client.predicted(project_id, version, ids)
+        }
+        return next(task_id for task_id in ids if task_id not in predicted)
+
     def predicted_choice(self, project_id: int, task_id: int) -> list[str]:
         """What the served prediction of a task chooses, as Label Studio stores it."""
         asked = httpx.get(

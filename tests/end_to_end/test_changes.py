@@ -7,6 +7,8 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
+from backend.loop.actions import change_settings, set_paused
+from backend.loop.events import SETTINGS_CHANGED
 from backend.loop.jobs import Jobs
 from backend.loop.reconciliation import notice_missed_changes
 from backend.loop.round import run_round
@@ -205,6 +207,15 @@ def test_labels_that_no_webhook_told_of_are_found(
     http.get(f"/api/tasks/{outside}/").raise_for_status()
     notice_missed_changes(loop.deployment, project.id)
     assert loop.pending(project.id) == []
+
+
+def test_a_change_of_settings_here_is_noted_once(loop: RunningLoop, make_project: MakeProject) -> None:
+    project = make_project(12, label_config=digits_config(**FAST))
+    connected(loop, project)
+    set_paused(loop.deployment, project.id, True)  # so that no round covers what is noted
+    change_settings(loop.deployment, loop.project(project.id), {"strategy": "margin"})
+    assert loop.pending(project.id) == [SETTINGS_CHANGED]  # Label Studio calls /setup with them, too
+    assert loop.project(project.id).extra_params == {"strategy": "margin"}
 
 
 def test_ground_truth_measures_the_model(

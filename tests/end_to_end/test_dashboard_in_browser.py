@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Page, expect
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from backend.demo.label_studio import LabelStudioServer
 from backend.store.artifacts import models
-from backend.store.tables import QueueEntry
+from backend.store.tables import QueueEntry, Round, RoundState
 from tests.conftest import DigitsProject, make_digits_project
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
 from tests.end_to_end.test_browser import page
@@ -191,7 +191,7 @@ def test_going_back_serves_the_earlier_model_and_pauses(
 ) -> None:
     page.goto(address(loop, project, "rounds"))
     page.locator("details").first.click()
-    expect(page.locator("details pre").first).to_contain_text("fit")
+    expect(page.locator("details pre").first).to_contain_text("fit took")
     before = loop.served(project.id)
     page.get_by_role("button", name="Go back to it").first.click()
     after = loop.wait_for_round(project.id, before.number + 1)
@@ -205,6 +205,29 @@ def test_going_back_serves_the_earlier_model_and_pauses(
             assert (folder / after.version / file.relative_to(taken)).read_bytes() == file.read_bytes()
     assert loop.client.project(project.id).model_version == after.version
     page.get_by_role("button", name="Resume the loop").click()
+
+
+def test_an_open_log_grows_while_its_round_runs(
+    page: Page, loop: RunningLoop, project: DigitsProject, errors: list[str]
+) -> None:
+    def write(**values: object) -> None:  # the worker looks at the latest round alone
+        with loop.deployment.database.write() as session:
+            first = update(Round).where(Round.project_id == project.id, Round.number == 0)
+            session.execute(first.values(**values))
+
+    write(state=RoundState.RUNNING, log="sync took 1 s")
+    page.goto(address(loop, project, "rounds"))
+    page.locator("details").last.click()
+    log = page.locator("details").last.locator("pre")
+    expect(log).to_have_text("sync took 1 s")
+    write(log="sync took 1 s\nfit took 2 s")
+    expect(log).to_contain_text("fit took 2 s")
+    write(state=RoundState.DONE, log="sync took 1 s\nfit took 2 s\npublish took 3 s")
+    expect(log).to_contain_text("publish took 3 s")
+    write(log="sync took 1 s")
+    page.wait_for_timeout(4_500)
+    expect(log).to_contain_text("publish took 3 s")  # it asks no more
+    write(log="sync took 1 s\nfit took 2 s\npublish took 3 s")
 
 
 def test_the_labeled_set_is_downloaded(

@@ -76,11 +76,7 @@ def test_the_loop_closes_under_that_server(
     assert asked.predictions[0]["result"][0]["value"]["choices"]
 
     # A task outside the window is predicted by that server, on request.
-    outside = next(
-        task_id
-        for task_id in project.digits
-        if task_id not in loop.queue(project.id) and task_id not in loop.targets(project.id)
-    )
+    outside = loop.without_prediction(project.id)
     headers = {"Authorization": loop.client.authorization()}
     opened = httpx.get(
         f"{loop.label_studio.url}/api/tasks/{outside}",

@@ -31,7 +31,7 @@ def test_dropout_learns_ranks_and_answers_and_gives_way_to_linear_heads(
     assert isinstance(committee, MultilayerCommittee)
     assert (committee.members, len(committee.hidden)) == (8, 1)
 
-    outside = min(project.digits.keys() - set(loop.queue(project.id)) - loop.targets(project.id).keys())
+    outside = loop.without_prediction(project.id)
     opened = http.get(f"/api/tasks/{outside}", params={"project": project.id}).raise_for_status().json()
     (region,) = opened["predictions"][0]["result"]
     assert region["value"]["choices"][0] in committee.classes

@@ -57,7 +57,7 @@ def test_machines_that_share_only_addresses_close_the_loop(
     http: httpx.Client,
     tmp_path: Path,
 ) -> None:
-    config = digits_config(**FAST | {"labels_per_round": 6, "embedding": "self-supervised"})
+    config = digits_config(**FAST | {"window": 10, "labels_per_round": 6, "embedding": "self-supervised"})
     project = make_project(70, label_config=config)
     machines.connect(project.id)
     machines.wait_for_round(project.id, 0)
@@ -68,9 +68,7 @@ def test_machines_that_share_only_addresses_close_the_loop(
         assert machines.wait_for_round(project.id, number).trained
 
     # The server answers by the model that the worker has trained, on embeddings of the embedder that it has trained.
-    outside = min(
-        project.digits.keys() - set(machines.queue(project.id)) - machines.targets(project.id).keys()
-    )
+    outside = machines.without_prediction(project.id)
     opened = http.get(f"/api/tasks/{outside}", params={"project": project.id}).raise_for_status().json()
     (prediction,) = opened["predictions"]
     assert prediction["model_version"] == machines.served(project.id).version

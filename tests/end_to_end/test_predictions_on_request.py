@@ -27,7 +27,7 @@ def test_opening_a_task_outside_the_window(
     loop: RunningLoop, trained: DigitsProject, http: httpx.Client
 ) -> None:
     queue = loop.queue(trained.id)
-    outside = min(trained.digits.keys() - set(queue) - loop.targets(trained.id).keys())
+    outside = loop.without_prediction(trained.id)
     for _ in range(2):  # the second time, the stored one serves
         opened = http.get(f"/api/tasks/{outside}", params={"project": trained.id}).raise_for_status().json()
         (prediction,) = opened["predictions"]
