@@ -220,10 +220,14 @@ def test_an_open_log_grows_while_its_round_runs(
     page.locator("details").last.click()
     log = page.locator("details").last.locator("pre")
     expect(log).to_have_text("sync took 1 s")
+    row = page.locator("#rounds tbody tr").last
+    expect(row).to_contain_text("Running, step")
     write(log="sync took 1 s\nfit took 2 s")
     expect(log).to_contain_text("fit took 2 s")
     write(state=RoundState.DONE, log="sync took 1 s\nfit took 2 s\npublish took 3 s")
     expect(log).to_contain_text("publish took 3 s")
+    expect(row).to_contain_text("Done")
+    expect(row).not_to_contain_text("Running")
     write(log="sync took 1 s")
     page.wait_for_timeout(4_500)
     expect(log).to_contain_text("publish took 3 s")  # it asks no more
