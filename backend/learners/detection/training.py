@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 from backend.learners.detection.images import GREY, STEP, prepare
 from backend.learners.detection.network import Network
 from backend.learners.learner import LabeledImages
+from backend.learners.replicas import Replicas
 
 # How often training looks at images, in all: often enough to learn anything, and oftener the more there is to learn.
 # Of blood cells, 200 images in 1,200 views taught hardly more than 20 in 840. One view takes a core 40 to 65 ms.
@@ -62,25 +63,24 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, LEARNING_RATE, total_steps=steps, pct_start=WARM_UP
     )
-    device = next(network.parameters()).device
     network.train()
     positions = _shuffled(len(images))
-    for step in range(steps):
-        batch = [examples.view(next(positions)) for _ in range(BATCH)]
-        pixels = torch.stack([view for view, _, _ in batch]).to(device, memory_format=torch.channels_last)
-        loss = network.loss(
-            pixels.float() / 255,
-            [boxes.to(device) for _, boxes, _ in batch],
-            [labels.to(device) for _, _, labels in batch],
-        )
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), LONGEST_GRADIENT)
-        optimiser.step()
-        schedule.step()
-        if on_progress:
-            on_progress((step + 1) / steps)
+    with Replicas(network) as replicas:
+        for step in range(steps):
+            replicas.backward(_loss, [examples.view(next(positions)) for _ in range(BATCH)])
+            torch.nn.utils.clip_grad_norm_(network.parameters(), LONGEST_GRADIENT)
+            optimiser.step()
+            schedule.step()
+            if on_progress:
+                on_progress((step + 1) / steps)
     network.eval()
+
+
+def _loss(network: Network, views: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    device = next(network.parameters()).device
+    pixels = torch.stack([view for view, _, _ in views]).to(device, memory_format=torch.channels_last)
+    boxes, labels = ([view[part].to(device) for view in views] for part in (1, 2))
+    return network.loss(pixels.float() / 255, boxes, labels)
 
 
 def _shuffled(count: int) -> Iterator[int]:

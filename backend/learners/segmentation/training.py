@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil, log, prod
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from backend.learners.backbones import SCRATCH
+from backend.learners.replicas import Replicas
 from backend.learners.segmentation.network import STRIDE, SegmentationNetwork
 from backend.learners.segmentation.rendering import IGNORED, LabelMap
 
@@ -46,9 +48,8 @@ def train(
     images: (height, width, 3) each, whose sides are multiples of `network.STRIDE`. maps: (height, width) each, the
     number of the value at each pixel, or 255. The same seed gives the same network on a CPU.
     """
-    device = network.mean.device
     generator = torch.Generator().manual_seed(seed)
-    weights = _value_weights(maps, network.last.out_channels).to(device)
+    weights = _value_weights(maps, network.last.out_channels)
     full = Counter((len(values), values.shape[1]) for values in maps).most_common(1)[0][0]
     half = (_halved(full[0]), _halved(full[1]))
     steps = ceil(max(LEAST_VIEWS, EPOCHS * len(images)) / BATCH)
@@ -57,21 +58,19 @@ def train(
     if network.encoder_name != SCRATCH:
         network.encoder.eval()  # batch statistics of the pretraining are better than those of a few images
     order = torch.empty(0, dtype=torch.long)
-    for step in range(steps):
-        while len(order) < BATCH:
-            order = torch.cat([order, torch.randperm(len(images), generator=generator)])
-        canvas = half if step < COARSE_PART * steps else full
-        scale = (prod(canvas) / prod(full)) ** 0.5
-        views = [_view(network, images[i], maps[i], canvas, scale, generator) for i in order[:BATCH].tolist()]
-        order = order[BATCH:]
-        inputs, truth = (torch.stack(parts) for parts in zip(*views, strict=True))
-        logits = functional.interpolate(network(inputs), size=canvas, mode="bilinear")
-        optimiser.zero_grad()
-        torch.autograd.backward(_loss(logits, truth, weights))
-        optimiser.step()
-        schedule.step()
-        if on_progress is not None:
-            on_progress((step + 1) / steps)
+    with Replicas(network) as replicas:
+        for step in range(steps):
+            while len(order) < BATCH:
+                order = torch.cat([order, torch.randperm(len(images), generator=generator)])
+            canvas = half if step < COARSE_PART * steps else full
+            scale = (prod(canvas) / prod(full)) ** 0.5
+            chosen, order = order[:BATCH].tolist(), order[BATCH:]
+            views = [_view(network, images[i], maps[i], canvas, scale, generator) for i in chosen]
+            replicas.backward(partial(_loss, weights=weights), views)
+            optimiser.step()
+            schedule.step()
+            if on_progress is not None:
+                on_progress((step + 1) / steps)
     network.eval()
 
 
@@ -103,9 +102,12 @@ def _optimiser(
     return optimiser, schedule
 
 
-def _loss(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+def _loss(network: SegmentationNetwork, views: Sequence[tuple[Tensor, Tensor]], weights: Tensor) -> Tensor:
     """Weighted cross-entropy over the pixels that are not ignored; 0 where all are."""
-    counted = truth != IGNORED
+    device = network.mean.device
+    inputs, truth = (torch.stack(parts).to(device) for parts in zip(*views, strict=True))
+    logits = functional.interpolate(network(inputs), size=truth.shape[1:], mode="bilinear")
+    weights, counted = weights.to(device), truth != IGNORED
     total = functional.cross_entropy(logits, truth, weights, ignore_index=IGNORED, reduction="sum")
     return total / weights[truth[counted]].sum().clamp(min=1)
 
