@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from strategies.distances import BLOCK
 from strategies.pool import Floats, Scores
@@ -31,6 +30,8 @@ class LogisticModel:
 
         weights: (n,) how much each row counts.
         """
+        from sklearn.linear_model import LogisticRegression  # takes seconds, and few strategies come here
+
         centre = rows.mean(axis=0, dtype=np.float64)
         centred = rows - centre
         scale = max(float(np.sqrt(np.einsum("nd,nd->", centred, centred) / len(rows))), 1e-6)

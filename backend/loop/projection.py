@@ -14,7 +14,6 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.manifold import TSNE
 
 from backend.deployment import Deployment
 from backend.loop.audit import random_order
@@ -91,6 +90,8 @@ def lay_out(vectors: Vectors) -> Vectors:
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
     if (spread := float(vectors.std())) == 0:  # t-SNE cannot tell them apart either
         return np.zeros((len(vectors), 2), np.float32)
+    from sklearn.manifold import TSNE  # takes seconds, which the server need not wait for
+
     places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(vectors / spread)
     places -= (places.max(axis=0) + places.min(axis=0)) / 2
     return np.asarray(EXTENT * places / max(np.abs(places).max(), 1e-9), np.float32)
