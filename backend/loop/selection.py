@@ -26,7 +26,7 @@ from strategies import MissingNeed, Need, strategy
 
 log = logging.getLogger(__name__)
 
-QUEUE_WINDOWS = 5  # how many windows a ranking holds: one is published, and topped up from the others
+QUEUE_WINDOWS = 3  # how many windows a ranking holds: one is published, and topped up from the others
 AUDIT_REASON = "random sample: it measures the model without bias"
 NOT_RANKED_REASON = "drawn at random: the model has not looked at it in this round"
 NOT_EMBEDDED_REASON = "its image has not been embedded yet"
