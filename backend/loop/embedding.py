@@ -26,6 +26,7 @@ from backend.loop.rounds import latest_round
 from backend.settings import LoopSettings
 from backend.store.artifacts import project_artifacts
 from backend.store.database import ROWS_PER_STATEMENT
+from backend.store.ids import read_ids
 from backend.store.leases import HeldLease, lease
 from backend.store.tables import Project, ProjectState, Round, Task
 
@@ -218,10 +219,10 @@ def images_to_embed(deployment: Deployment, project_id: int) -> int:
 
 def note_lost_embeddings(deployment: Deployment, project_id: int, embedder: str) -> int:
     """Have the images embedded again whose embeddings are no longer stored; returns how many they are."""
-    stored = set(deployment.embeddings.task_ids(project_id, embedder).tolist())
+    stored = deployment.embeddings.task_ids(project_id, embedder)
     with deployment.database.read() as session:
         noted = select(Task.id).where(Task.project_id == project_id, Task.embedded == embedder)
-        lost = [task_id for task_id in session.scalars(noted) if task_id not in stored]
+        lost = np.setdiff1d(read_ids(session, noted), stored, assume_unique=True).tolist()
     for start in range(0, len(lost), FLUSH):
         chosen = (Task.project_id == project_id) & Task.id.in_(lost[start : start + FLUSH])
         with deployment.database.write() as session:
@@ -243,7 +244,7 @@ def _missing(deployment: Deployment, project_id: int, embedder: str | None) -> N
     if embedder is not None:
         query = query.where(Task.embedded.is_distinct_from(embedder))
     with deployment.database.read() as session:
-        ids = np.array(list(session.scalars(query)), dtype=np.int64)
+        ids = read_ids(session, query)
     return ids[np.argsort(random_order(project_id, ids))]
 
 

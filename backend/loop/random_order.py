@@ -31,6 +31,7 @@ from backend.loop.audit import random_order
 from backend.loop.embedding import learner_columns
 from backend.loop.learning import LabeledSet
 from backend.settings import LoopSettings
+from backend.store.ids import read_ids
 from backend.store.tables import Round, Task
 from backend.targets import ChoiceTarget, Target
 
@@ -76,7 +77,7 @@ def read_random_sample(
         ~Task.audit,
     )
     with deployment.database.read() as session:
-        ids = np.setdiff1d(np.array(list(session.scalars(query)), np.int64), validation.task_ids)
+        ids = np.setdiff1d(read_ids(session, query), validation.task_ids)
     drawn = ids[np.argsort(random_order(learned.project_id, ids))][:DRAWN_FROM]
     found, vectors = deployment.embeddings.read(learned.project_id, learned.facts["embedder"], drawn.tolist())
     target_of = dict(zip(training.task_ids.tolist(), training.targets, strict=True))

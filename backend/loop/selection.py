@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, select
+from sqlalchemy import case, delete, false, select
 
 from backend.deployment import Deployment
 from backend.labelstudio.control import Control
@@ -21,6 +21,7 @@ from backend.loop.pool import Labeled, check_available, make_pool, validated
 from backend.loop.rounds import seed_of
 from backend.settings import InvalidSettings, LoopSettings
 from backend.store.database import upsert
+from backend.store.ids import read_ids_by_part
 from backend.store.tables import QueueEntry, Round, Task
 from strategies import MissingNeed, Need, strategy
 
@@ -53,32 +54,31 @@ class UnlabeledPool:
 
 def unlabeled_pool(deployment: Deployment, project_id: int, embedder: str | None) -> UnlabeledPool:
     """The tasks that nobody has labeled."""
+    embedded = Task.embedded == embedder if embedder is not None else false()
+    part = case(
+        (Task.broken.is_not(None), "broken"),
+        (Task.skips > 0, "skipped"),
+        (Task.audit, "audit"),
+        (embedded, "candidates"),
+        else_="not_embedded",
+    )
     with deployment.database.read() as session:
-        rows = session.execute(
-            select(Task.id, Task.audit, Task.embedded, Task.skips, Task.broken).where(
-                Task.project_id == project_id, Task.target.is_(None), ~Task.labeled
-            )
-        ).all()
-    parts: dict[str, list[int]] = {
-        name: [] for name in ("candidates", "audit", "not_embedded", "skipped", "broken")
-    }
-    for task_id, audit, embedded, skips, broken in rows:
-        if broken:
-            part = "broken"
-        elif skips:
-            part = "skipped"
-        elif audit:
-            part = "audit"
-        elif embedder is None or embedded != embedder:
-            part = "not_embedded"
-        else:
-            part = "candidates"
-        parts[part].append(task_id)
-    ordered = {}
-    for name, ids in parts.items():
-        array = np.array(ids, np.int64)
-        ordered[name] = array[np.argsort(random_order(project_id, array))]
-    return UnlabeledPool(**ordered)
+        parts = read_ids_by_part(
+            session,
+            select(part, Task.id).where(Task.project_id == project_id, Task.target.is_(None), ~Task.labeled),
+        )
+
+    def ordered(name: str) -> NDArray[np.int64]:
+        ids = parts.get(name, np.empty(0, np.int64))
+        return ids[np.argsort(random_order(project_id, ids))]
+
+    return UnlabeledPool(
+        candidates=ordered("candidates"),
+        audit=ordered("audit"),
+        not_embedded=ordered("not_embedded"),
+        skipped=ordered("skipped"),
+        broken=ordered("broken"),
+    )
 
 
 @dataclass(frozen=True)
