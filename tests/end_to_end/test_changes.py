@@ -21,7 +21,7 @@ from backend.store.leases import lease
 from backend.store.tables import ProjectState, QueueEntry, Round
 from tests.conftest import DigitsProject, choice
 from tests.end_to_end.command import quick_command, status
-from tests.end_to_end.running_loop import RunningLoop, digits_config, learned, wait_for
+from tests.end_to_end.running_loop import PATIENCE, RunningLoop, digits_config, learned, wait_for
 from tests.end_to_end.test_closed_loop import FAST, label
 
 MakeProject = Callable[..., DigitsProject]
@@ -305,7 +305,9 @@ def test_a_task_deleted_between_select_and_publish_costs_the_window_nothing_else
 ) -> None:
     project = make_project(16, label_config=digits_config(**FAST | {"window": 10, "labels_per_round": 2}))
     connected(loop, project)
-    with lease(loop.deployment.database, f"round:{project.id}") as held:  # so the worker leaves it to us
+    with lease(
+        loop.deployment.database, f"round:{project.id}", wait=PATIENCE
+    ) as held:  # so the worker leaves it to us
         assert held is not None
         run = RoundRun(loop.deployment, start_round(loop.deployment, project.id, "a test", "sync").id, held)
         for step in list(STEPS)[: list(STEPS).index("publish")]:
@@ -395,7 +397,7 @@ def test_a_project_deleted_while_its_round_waits(
     project = make_project(12, label_config=digits_config(**FAST))
     connected(loop, project)
     http.delete(f"/api/projects/{project.id}/").raise_for_status()
-    with lease(loop.deployment.database, f"round:{project.id}") as held:
+    with lease(loop.deployment.database, f"round:{project.id}", wait=PATIENCE) as held:
         assert held is not None
         started = start_round(loop.deployment, project.id, "a test", "sync")
         run_round(loop.deployment, started.id, held)

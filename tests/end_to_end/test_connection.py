@@ -34,11 +34,14 @@ def shown(http: httpx.Client, project_id: int) -> dict[str, Any]:
     for backend in backends:
         del backend["updated_at"]  # moves whenever Label Studio asks how the backend is
     labeled = http.get(f"/api/projects/{project_id}/export", params={"exportType": "JSON"}).json()
+    predictions = http.get("/api/predictions/", params={"project": project_id}).json()
+    for prediction in predictions:
+        del prediction["created_ago"]  # in minutes
     return {
         "project": {name: project[name] for name in ("sampling", "model_version", "label_config", "title")},
         "webhooks": http.get("/api/webhooks/", params={"project": project_id}).json(),
         "backends": backends,
-        "predictions": http.get("/api/predictions/", params={"project": project_id}).json(),
+        "predictions": predictions,
         "annotations": {task["id"]: task["annotations"] for task in labeled},
     }
 
