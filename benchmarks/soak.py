@@ -23,15 +23,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import numpy as np
 from loop import draw  # beside this file, as the next one
 from rich.console import Console
-from sqlalchemy import select, text
-from stack import KEPT, keep, make_project, running_stack
+from sqlalchemy import select
+from stack import keep, make_project, running_stack, was_in_the_queue_before
 
 from backend.demo.annotator import Annotator
 from backend.demo.backend import BackendProcesses
@@ -47,7 +46,6 @@ from backend.store.tables import Round, RoundState
 PACE = 2.0  # seconds that an annotator takes for a label, on average
 SAMPLE_EVERY = 5.0  # seconds
 PATIENCE = 240.0  # seconds for the last round, and for the first
-FLIP = 1.0  # seconds between the flip and the note of it, at most
 FLAT = 1.1
 JUDGED_FROM = 10.0  # minutes
 
@@ -161,7 +159,11 @@ class Soak:
 
     def judge(self, judge_growth: bool) -> list[str]:
         """Print what was seen; returns what should not have been."""
-        unranked = [one for one in self.unranked if not self._was_ranked(*one)]
+        unranked = [
+            one
+            for one in self.unranked
+            if not was_in_the_queue_before(self.deployment.database, self.project_id, *one)
+        ]
         failures = [f"{len(unranked)} times not by the ranking: {unranked[:3]}"] * bool(unranked)
         failures += [f"{len(self.errors)} requests of annotators failed: {self.errors[:3]}"] * bool(
             self.errors
@@ -188,26 +190,6 @@ class Soak:
             if judge_growth and np.median(last) > FLAT * np.median(middle):
                 failures.append(f"the {name} grew")
         return failures
-
-    def _was_ranked(self, task_id: int, asked: float, given: float) -> bool:
-        """Whether the queue was flipped while the request ran, and the task was in the one before.
-
-        Label Studio then has chosen the task by the old queue, and shows the predictions of the new one.
-        """
-        with self.deployment.database.read() as session:
-            rounds = session.execute(
-                select(Round.id, Round.published_at)
-                .where(Round.project_id == self.project_id, Round.published_at.is_not(None))
-                .order_by(Round.id)
-            ).all()
-            for before, after in pairwise(rounds):
-                if asked - FLIP <= after.published_at.timestamp() <= given + FLIP:
-                    entry = text(
-                        f"SELECT 1 FROM {KEPT}queue WHERE round_id = :round AND task_id = :task AND published"
-                    )
-                    if session.scalar(entry, {"round": before.id, "task": task_id}):
-                        return True
-        return False
 
     def _by_folder(self) -> str:
         sizes: Counter[str] = Counter()

@@ -3,21 +3,24 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import label_studio_sdk
-import sqlalchemy
+from sqlalchemy import create_engine, select, text
 
 from backend.demo.label_studio import LabelStudioServer
 from backend.demo.project import LABEL_CONFIG, create_project
 from backend.labelstudio.client import BATCHED_IMPORT
 from backend.store.database import Database
+from backend.store.tables import Round
 from tests.end_to_end.running_loop import RunningLoop
 from tests.servers import PostgreSQL, Redis
 
 IMPORTED_AT_ONCE = 5_000  # tasks
 KEPT = "kept_"  # begins the name of a table that keeps what another one held
+FLIP = 1.0  # seconds between the flip and the note of it, at most
 
 
 @contextmanager
@@ -80,13 +83,31 @@ def keep(database: Database, table: str) -> None:
             f"CREATE TRIGGER {KEPT}{table} AFTER INSERT OR UPDATE ON {table} "
             f"FOR EACH ROW EXECUTE FUNCTION {KEPT}{table}()",
         ):
-            session.execute(sqlalchemy.text(statement))
+            session.execute(text(statement))
+
+
+def was_in_the_queue_before(
+    database: Database, project_id: int, task_id: int, asked: float, answered: float
+) -> bool:
+    """Whether the queue was flipped while an annotator's request ran, and the task was in the one before.
+
+    Label Studio then has chosen the task by the old queue, and shows the predictions of the new one: none. asked,
+    answered: Unix time. Needs what `keep` kept of the table `queue`.
+    """
+    query = select(Round.id, Round.published_at).where(
+        Round.project_id == project_id, Round.published_at.is_not(None)
+    )
+    entry = text(f"SELECT 1 FROM {KEPT}queue WHERE round_id = :round AND task_id = :task AND published")
+    with database.read() as session:
+        return any(
+            session.scalar(entry, {"round": before.id, "task": task_id})
+            for before, after in pairwise(session.execute(query.order_by(Round.id)).all())
+            if asked - FLIP <= after.published_at.timestamp() <= answered + FLIP
+        )
 
 
 def _create_database(url: str, name: str) -> None:
-    engine = sqlalchemy.create_engine(
-        url.replace("postgresql", "postgresql+pg8000"), isolation_level="AUTOCOMMIT"
-    )
+    engine = create_engine(url.replace("postgresql", "postgresql+pg8000"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
     engine.dispose()
