@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 
 from backend.demo.label_studio import LabelStudioServer
 from backend.labelstudio.client import LabelStudio
 from tests.end_to_end.running_loop import RunningLoop
+
+expect.set_options(timeout=60_000)  # ms; a test's machine may be busy
 
 
 @pytest.fixture(scope="session")

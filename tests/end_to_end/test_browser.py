@@ -66,7 +66,7 @@ def test_an_annotator_sees_the_prediction_submits_and_gets_the_next_of_the_ranki
         with logged_in.expect_response(lambda response: "id=next_task" in response.url) as asked:
             button.click()  # that of the page before: "Label All Tasks", then "Submit"
         assert asked.value.json()["id"] == task_id
-        expect(logged_in.locator(f'input[name="{predicted[task_id][0]}"]')).to_be_checked(timeout=30_000)
+        expect(logged_in.locator(f'input[name="{predicted[task_id][0]}"]')).to_be_checked()
         expect(logged_in.get_by_role("checkbox", checked=True)).to_have_count(1)
         if "SCREENSHOT" in os.environ:
             logged_in.screenshot(path=os.environ["SCREENSHOT"])
