@@ -189,7 +189,7 @@ def test_a_web_process_killed_in_the_middle_of_answers(ordeal: Ordeal) -> None:
 def test_label_studio_is_overloaded_at_every_kind_of_call(ordeal: Ordeal) -> None:
     project = ordeal.connect(60)
     kinds = [
-        r"GET /api/projects/\d+/$",
+        r"GET /api/projects/\d+/\?",
         r"GET /api/tasks/.*ordering",
         r"GET .*/model-versions",
         r"POST .*/import/predictions",

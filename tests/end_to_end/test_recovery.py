@@ -365,7 +365,7 @@ def test_label_studio_answers_badly_now_and_then(ordeal: Ordeal) -> None:
     project = ordeal.connect(60)
     versions, imports = r"GET .*/model-versions", r"POST .*/import/predictions"
     ordeal.proxy.faults = [
-        Fault(r"GET /api/projects/\d+/$", "500"),
+        Fault(r"GET /api/projects/\d+/\?", "500"),
         Fault(r"GET /api/tasks/", "half"),
         Fault(r"GET /api/tasks/", "short"),
         Fault(versions, "429"),
