@@ -7,13 +7,13 @@ from sqlalchemy import update
 
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import read_labeling_config
-from backend.loop.events import SETTINGS_CHANGED
+from backend.loop.events import note_settings
 from backend.loop.registration import backends_at
 from backend.loop.rounds import rounds_with_models, served_round, start_round, unfinished_round
 from backend.loop.steps import STEPS
 from backend.settings import LoopSettings
 from backend.store.leases import lease
-from backend.store.tables import Event, Project, Round
+from backend.store.tables import Project, Round
 
 A_LOOK = 5.0  # seconds; workers hold the lease of the rounds also while they look whether one is due
 
@@ -103,9 +103,5 @@ def change_settings(deployment: Deployment, project: Project, changes: Mapping[s
         )
     deployment.label_studio.set_extra_params(project.id, registered[0], extra_params)
     with deployment.database.write() as session:
-        # Label Studio has called /setup meanwhile, which notes the change as well: one round follows, not two.
-        stored = session.get_one(Project, project.id)
-        if stored.extra_params != extra_params:
-            stored.extra_params = extra_params
-            session.add(Event(project_id=project.id, action=SETTINGS_CHANGED, task_ids=[]))
+        note_settings(session, project.id, extra_params)
     return settings

@@ -123,9 +123,8 @@ def _clean_up(deployment: Deployment, project_id: int, nudge: Callable[[int, flo
     served = served_round(deployment, project_id)
     if served is None or served.facts.get(CLEANED, True):
         return
-    if not is_lull(
-        deployment.database, project_id
-    ):  # before Label Studio is asked: this comes with every nudge
+    # Before Label Studio is asked: this comes with every nudge.
+    if not is_lull(deployment.database, project_id):
         nudge(project_id, LULL)
         return
     try:

@@ -12,7 +12,7 @@ from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudioError, ProjectNotFound
 from backend.labelstudio.client import Project as RemoteProject
 from backend.labelstudio.labeling_config import read_labeling_config
-from backend.loop.events import PROJECT_UPDATED, SETTINGS_CHANGED, new_secret
+from backend.loop.events import PROJECT_UPDATED, new_secret, note_settings
 from backend.loop.events import last_event as newest_event
 from backend.loop.prediction import NO_MODEL_VERSION
 from backend.loop.registration import (
@@ -197,18 +197,14 @@ def setup_called(
 def _note_changes(
     database: Database, project: Project, label_config: str, extra_params: Mapping[str, Any]
 ) -> bool:
-    actions = []
-    if project.label_config and label_config != project.label_config:
-        actions.append(PROJECT_UPDATED)
-    if dict(extra_params) != project.extra_params:
-        actions.append(SETTINGS_CHANGED)
-    if not actions or project.state == ProjectState.DISCONNECTING:
+    new_config = bool(project.label_config) and label_config != project.label_config
+    changed = new_config or dict(extra_params) != project.extra_params
+    if not changed or project.state == ProjectState.DISCONNECTING:
         return False
     with database.write() as session:
-        session.execute(
-            update(Project).where(Project.id == project.id).values(extra_params=dict(extra_params))
-        )
-        session.add_all(Event(project_id=project.id, action=action, task_ids=[]) for action in actions)
+        note_settings(session, project.id, extra_params)
+        if new_config:
+            session.add(Event(project_id=project.id, action=PROJECT_UPDATED, task_ids=[]))
     return True
 
 

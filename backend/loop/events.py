@@ -133,6 +133,17 @@ def _touch(session: Session, project_id: int, task_ids: Sequence[int]) -> None:
         session.connection().execute(touched.values(touched=True))
 
 
+def note_settings(session: Session, project_id: int, extra_params: Mapping[str, Any]) -> None:
+    """Store the extra params of a project and record that they changed; nothing where they are stored already.
+
+    What we change ourselves is told twice: Label Studio then calls `/setup` with it. One round is to follow.
+    """
+    project = session.get_one(Project, project_id)
+    if project.extra_params != dict(extra_params):
+        project.extra_params = dict(extra_params)
+        session.add(Event(project_id=project_id, action=SETTINGS_CHANGED, task_ids=[]))
+
+
 def last_event(database: Database, project_id: int) -> int:
     """Id of the newest event of a project; 0 where there is none."""
     with database.read() as session:

@@ -21,6 +21,7 @@ from backend.loop.audit import random_order
 from backend.loop.events import START_TRAINING, forget_covered, last_event, pending_events
 from backend.settings import LoopSettings
 from backend.store.database import upsert
+from backend.store.ids import read_ids
 from backend.store.tables import Project, Task
 
 log = logging.getLogger(__name__)
@@ -192,7 +193,7 @@ def _forget_deleted(deployment: Deployment, project_id: int) -> None:
     """Delete the tasks that Label Studio no longer has."""
     remote = deployment.label_studio.task_ids(project_id)
     with deployment.database.read() as session:
-        stored = set(session.scalars(select(Task.id).where(Task.project_id == project_id)))
+        stored = set(read_ids(session, select(Task.id).where(Task.project_id == project_id)).tolist())
     gone = sorted(stored - remote)
     for start in range(0, len(gone), CHUNK):
         with deployment.database.write() as session:
