@@ -21,7 +21,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from backend.demo.annotator import Annotator
 from backend.demo.backend import BackendProcesses
 from backend.demo.label_studio import LabelStudioServer
 from backend.deployment import Deployment
+from backend.labelstudio.connection import LabelStudioError
 from backend.labelstudio.labeling_config import read_labeling_config
 from backend.loop.connection import connect
 from backend.loop.jobs import Jobs
@@ -109,10 +111,12 @@ class Soak:
         team = [threading.Thread(target=self._annotate, args=(server.url, key, seed)) for key in keys]
         for thread in team:
             thread.start()
-        self._kill_now_and_then(seconds, kill_every, random.Random(seed))
-        self.ended.set()
-        for thread in team:
-            thread.join()
+        try:
+            self._kill_now_and_then(seconds, kill_every, random.Random(seed))
+        finally:
+            self.ended.set()
+            for thread in team:
+                thread.join()
 
     def _annotate(self, url: str, key: str, seed: int) -> None:
         annotator, chance = Annotator(url, key, self.project_id), random.Random(f"{key}{seed}")
@@ -128,7 +132,7 @@ class Soak:
                 truth = self.digits[asked.data["image"].rpartition("/")[2]]
                 annotator.choose(asked.id, "digit", "image", [truth])
                 self.labeled.add(asked.id)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, LabelStudioError) as error:
                 self.errors.append(f"{type(error).__name__}: {error}")
 
     def _kill_now_and_then(self, seconds: float, kill_every: float, chance: random.Random) -> None:
@@ -154,8 +158,8 @@ class Soak:
 
     def _sample(self, elapsed: float) -> None:
         processes = [pid for name in ("serve", "worker") for pid in self.processes.pids(name)]
-        files = [path for path in self.deployment.settings.model_dir.rglob("*") if path.is_file()]
-        self.samples.append((elapsed, sum(map(memory, processes)) / 1e6, sum(map(size, files)) / 1e6))
+        disk = sum(length for _, length in files(self.deployment.settings.model_dir))
+        self.samples.append((elapsed, sum(map(memory, processes)) / 1e6, disk / 1e6))
 
     def judge(self, judge_growth: bool) -> list[str]:
         """Print what was seen; returns what should not have been."""
@@ -193,9 +197,8 @@ class Soak:
 
     def _by_folder(self) -> str:
         sizes: Counter[str] = Counter()
-        for path in self.deployment.settings.model_dir.rglob("*"):
-            if path.is_file():
-                sizes[path.relative_to(self.deployment.settings.model_dir).parts[0]] += size(path)
+        for path, length in files(self.deployment.settings.model_dir):
+            sizes[path.relative_to(self.deployment.settings.model_dir).parts[0]] += length
         return ", ".join(f"{name} {total / 1e6:.1f} MB" for name, total in sizes.most_common())
 
     def _last_round(self) -> None:
@@ -240,12 +243,12 @@ def memory(process: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
-def size(file: Path) -> int:
-    """Bytes of a file; 0 for one that is gone."""
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return 0
+def files(folder: Path) -> Iterator[tuple[Path, int]]:
+    """All files in a folder and the folders in it, with their sizes in bytes; the loop may delete any meanwhile."""
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with suppress(FileNotFoundError):
+                yield path, path.stat().st_size
 
 
 if __name__ == "__main__":
