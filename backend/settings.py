@@ -170,7 +170,8 @@ class LoopSettings(BaseModel):
         "one-stage", description="Kind of object detector: FCOS, or with two-stage Faster R-CNN"
     )
     backbone: str = Field(
-        "auto", description='Network beneath detectors and segmenters: "auto" or a timm model name'
+        "auto",
+        description='Network beneath detectors and segmenters: "auto", a timm model name, or for detectors "coco"',
     )
     images_looked_at: int = Field(
         2_000,

@@ -12,6 +12,7 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
+from backend.learners.coco import COCO, coco_file, coco_weights, not_at_hand, part_of
 from backend.learners.embedding import AUTO, CPU_BACKBONE, BackboneUnavailable, pretrained_weights
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ REDUCTIONS = (8, 16, 32)  # pixels of the image for one of each map
 SCRATCH_BACKBONE = "resnet10t"
 SCRATCH_CHANNELS = (16, 48, 96, 128)
 SCRATCH_STEM = 8
-SCRATCH_WIDTH, PRETRAINED_WIDTH = 64, 128
+SCRATCH_WIDTH, PRETRAINED_WIDTH, COCO_WIDTH = 64, 128, 256
+COCO_BACKBONE = "resnet50"
 GROUP = 8  # channels that are normalised together
 
 
@@ -62,16 +64,26 @@ class Pyramid(nn.Module):
         fused: OrderedDict[str, Tensor] = self.fuse(named)
         return fused
 
+    def pretrained(self) -> list[nn.Parameter]:
+        """The parameters that have learnt before."""
+        if self.name == SCRATCH:
+            return []
+        return list(self.parameters() if self.name == COCO else self.backbone.parameters())
+
 
 def load_pyramid(name: str) -> Pyramid:
-    """A pyramid on the backbone called `name`: "auto", "scratch" or the name of a timm model with pretrained weights.
+    """A pyramid on the backbone called `name`: "auto", "scratch", "coco" or a timm model with pretrained weights.
 
-    "auto" is a pretrained backbone that fits the device, or scratch where its weights cannot be had. The weights of
-    what is not the backbone are drawn from torch's generator. Raises BackboneUnavailable.
+    "auto" is a pretrained backbone that fits the device ("coco" on a GPU, where its weights are at hand), or scratch
+    where its weights cannot be had. The weights of what is not the backbone are drawn from torch's generator, but for
+    "coco", whose pyramid has learnt as a whole. Raises BackboneUnavailable.
     """
     if name == SCRATCH:
         return _scratch()
-    chosen = (GPU_BACKBONE if torch.cuda.is_available() else CPU_BACKBONE) if name == AUTO else name
+    on_gpu = torch.cuda.is_available()
+    if name == COCO or (name == AUTO and on_gpu and coco_file().exists()):
+        return _coco(coco_weights())
+    chosen = (GPU_BACKBONE if on_gpu else CPU_BACKBONE) if name == AUTO else name
     try:
         return _pretrained(*pretrained_weights(chosen))
     except BackboneUnavailable as reason:
@@ -89,6 +101,8 @@ def _tell_once(sentence: str) -> None:
 
 def empty_pyramid(name: str) -> Pyramid:
     """A pyramid on the backbone of this full name with random weights, to load others into."""
+    if name == COCO:
+        return _coco(None)
     return _scratch() if name == SCRATCH else _pretrained(name, None)
 
 
@@ -125,6 +139,21 @@ def _pretrained(name: str, weights: dict[str, Tensor] | None) -> Pyramid:
     # Statistics of two images are worse than those of the pretraining.
     frozen = freeze_batch_norm_2d(backbone)
     return Pyramid(frozen, backbone.feature_info.channels(), PRETRAINED_WIDTH, config.mean, config.std, name)
+
+
+def _coco(weights: dict[str, Tensor] | None) -> Pyramid:
+    """weights: those of torchvision's detector; random where not given."""
+    config = timm.get_pretrained_cfg(COCO_BACKBONE)
+    backbone = timm.create_model(COCO_BACKBONE, features_only=True, out_indices=(2, 3, 4))
+    channels = backbone.feature_info.channels()
+    pyramid = Pyramid(freeze_batch_norm_2d(backbone), channels, COCO_WIDTH, config.mean, config.std, COCO)
+    if weights is not None:
+        try:
+            pyramid.backbone.load_state_dict(part_of(weights, "backbone.body.", "num_batches_tracked"))
+            pyramid.fuse.load_state_dict(part_of(weights, "backbone.fpn.", "extra_blocks"))
+        except RuntimeError as error:
+            raise not_at_hand(error) from error
+    return pyramid
 
 
 class _GroupNorm(nn.GroupNorm):

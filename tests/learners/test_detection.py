@@ -1,6 +1,7 @@
 """Detectors, on scenes of coloured shapes."""
 
 from pathlib import Path
+from typing import Literal
 
 import huggingface_hub
 import numpy as np
@@ -9,10 +10,13 @@ import timm
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
+from torchvision.models.detection import FCOS, fcos_resnet50_fpn
 
 from backend.learners import backbones
+from backend.learners.coco import CONVERSION, coco_file, coco_weights
 from backend.learners.detection import BoxAnswers, Detector, evaluate_boxes, fit_detector, training
 from backend.learners.detection.detector import FILE
+from backend.learners.detection.one_stage import OneStage
 from backend.learners.embedding import BackboneUnavailable
 from backend.learners.learner import LabeledImages
 from backend.learners.weights import DamagedWeights
@@ -262,6 +266,82 @@ def test_a_backbone_without_maps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     publish("vit_tiny_patch16_224", monkeypatch, tmp_path)
     with pytest.raises(BackboneUnavailable, match="no maps at"):
         backbones.load_pyramid("vit_tiny_patch16_224")
+
+
+@pytest.fixture
+def published_coco(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FCOS:
+    """torchvision's detector, with random weights as if learnt from COCO, where its file is looked for."""
+    torch.manual_seed(0)
+    published = fcos_resnet50_fpn(weights=None, weights_backbone=None).eval()
+    for layer in published.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.uniform_(-0.1, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    coco_file().parent.mkdir(parents=True)
+    # FrozenBatchNorm2d, which the published one has, counts no batches.
+    weights = {k: v for k, v in published.state_dict().items() if "num_batches_tracked" not in k}
+    save_file(weights, coco_file())
+    return published
+
+
+def test_what_a_detector_has_learnt_from_coco(published_coco: FCOS) -> None:
+    pyramid = backbones.load_pyramid("coco")
+    network = OneStage(pyramid, torch.ones(2), members=2).eval()
+    network.load_head(coco_weights())
+    heads = (network.fcos.head, published_coco.head)
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        maps = list(pyramid(images).values())
+        published_maps = list(published_coco.backbone((images - pyramid.mean) / pyramid.std).values())
+        found, published = (
+            [
+                *maps,
+                *head.regression_head(maps),
+                *map(head.classification_head.conv, maps),
+            ]
+            for head, maps in zip(heads, (maps, published_maps[: len(maps)]), strict=True)
+        )
+    for one, other in zip(found, published, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("kind", ["one-stage", "two-stage"])
+def test_a_detector_goes_on_from_coco(
+    briefly: None, published_coco: FCOS, kind: Literal["one-stage", "two-stage"], tmp_path: Path
+) -> None:
+    made = fit_detector(SCENES, CLASSES, members=2, seed=0, detector=kind, backbone="coco")
+    made.save(tmp_path / "model")
+    assert_same(looked_at(made, [scene(0)[0]]), looked_at(Detector.load(tmp_path / "model"), [scene(0)[0]]))
+    network = made._network
+    optimiser, _ = training._optimiser(network, 10)
+    new, known = ({id(p) for p in group["params"]} for group in optimiser.param_groups)
+    assert new | known == {id(p) for p in network.parameters()} and not new & known
+    assert {id(p) for p in network.pyramid.parameters()} <= known
+    if kind == "one-stage":
+        assert new == {id(p) for p in network.fcos.head.classification_head.cls_logits.parameters()}
+
+
+def test_on_a_gpu_auto_goes_on_from_coco(published_coco: FCOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert backbones.load_pyramid("auto").name == "coco"
+
+
+def test_the_docs_tell_how_to_make_the_weights_from_coco() -> None:
+    assert CONVERSION in (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+
+
+def test_without_the_weights_from_coco(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(BackboneUnavailable, match=r"No such file.*python -c"):
+        backbones.load_pyramid("coco")
+    coco_file().parent.mkdir(parents=True)
+    save_file({"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}, coco_file())
+    with pytest.raises(BackboneUnavailable, match=r"Missing key.*python -c"):
+        backbones.load_pyramid("coco")
+    coco_file().write_bytes(b"no weights")
+    with pytest.raises(BackboneUnavailable, match=r"python -c"):
+        backbones.load_pyramid("coco")
 
 
 def test_without_weights_auto_trains_from_scratch() -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from backend.learners.backbones import empty_pyramid, load_pyramid
+from backend.learners.coco import COCO, coco_weights
 from backend.learners.detection import images as prepared_images
 from backend.learners.detection.answers import BoxAnswers
 from backend.learners.detection.evaluation import best_threshold, match, true_boxes
@@ -122,9 +123,9 @@ def fit_detector(
 ) -> Detector:
     """Train a detector on images whose targets are `BoxTarget`s.
 
-    members: dropout draws of the last layers, 1 or more. backbone: "auto", "scratch" or the name of a timm model with
-    pretrained weights. on_progress: is told the share that is done. The same images and seed give the same detector.
-    A class without a box is not found. Raises ValueError where there is no image or no class, and BackboneUnavailable.
+    members: dropout draws of the last layers, 1 or more. backbone: see `load_pyramid`. on_progress: is told the share
+    that is done. The same images and seed give the same detector. A class without a box is not found. Raises ValueError
+    where there is no image or no class, and BackboneUnavailable.
     """
     if not len(images):
         raise ValueError("there is no label to learn from")
@@ -136,6 +137,8 @@ def fit_detector(
         torch.manual_seed(seed)
         pyramid = load_pyramid(backbone)
         network = NETWORKS[detector](pyramid, torch.tensor([counts[name] for name in classes]), members)
+        if pyramid.name == COCO and isinstance(network, OneStage):
+            network.load_head(coco_weights())
         fitted = Detector(tuple(classes), detector, network, size)
         train(network, images, classes, size, on_progress)
     fitted.threshold = _threshold(fitted, images)

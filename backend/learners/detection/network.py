@@ -53,6 +53,10 @@ class Network(nn.Module, ABC):
 
     pyramid: Pyramid
 
+    def pretrained(self) -> list[nn.Parameter]:
+        """The parameters that have learnt before."""
+        return self.pyramid.pretrained()
+
     @abstractmethod
     def loss(self, images: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
         """What training lessens. boxes: for each image (k, 4) in pixels; labels: (k,) places of their classes."""

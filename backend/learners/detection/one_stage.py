@@ -18,6 +18,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from backend.learners.backbones import REDUCTIONS, Pyramid
+from backend.learners.coco import COCO, part_of
 from backend.learners.detection.network import (
     CANDIDATES,
     DROPPED,
@@ -28,9 +29,9 @@ from backend.learners.detection.network import (
     last_layer,
 )
 
-CONVOLUTIONS = (
-    2  # of each tower of the head, which cost as much as the backbone; in torchvision there are four
-)
+# Of each tower of the head. In torchvision there are four, which cost much more than a small backbone.
+CONVOLUTIONS, COCO_CONVOLUTIONS = 2, 4
+LAST_LAYER = "cls_logits"  # it alone knows the classes
 # Where the sides are before anything is learnt, in steps of the map. Objects are dealt out to the maps so that most are
 # some steps away. It is 0 in torchvision, where half of the places have no gradient: that takes longer to learn.
 FIRST_DISTANCE = 2.0
@@ -49,8 +50,19 @@ class OneStage(Network):
         anchors = AnchorGenerator(strides, ((1.0,),) * len(strides))
         no_backbone = nn.Identity()  # it is given maps, not images
         no_backbone.out_channels = width  # type: ignore[assignment]
-        self.fcos = FCOS(no_backbone, classes, anchor_generator=anchors, head=_Head(width, frequencies))
+        head = _Head(width, frequencies, COCO_CONVOLUTIONS if pyramid.name == COCO else CONVOLUTIONS)
+        self.fcos = FCOS(no_backbone, classes, anchor_generator=anchors, head=head)
         self.register_buffer("members", draw_members(members, 2, width))
+
+    def load_head(self, weights: dict[str, Tensor]) -> None:
+        """Take over what torchvision's detector knows of objects of any class; the pyramid must be "coco"."""
+        self.fcos.head.load_state_dict(part_of(weights, "head.", LAST_LAYER), strict=False)
+
+    def pretrained(self) -> list[nn.Parameter]:
+        known = super().pretrained()
+        if self.pyramid.name == COCO:
+            known += [one for name, one in self.fcos.head.named_parameters() if LAST_LAYER not in name]
+        return known
 
     def loss(self, images: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
         maps = list(self.pyramid(images).values())
@@ -94,8 +106,8 @@ class OneStage(Network):
 class _Head(FCOSHead):  # type: ignore[misc]
     frequencies: Tensor
 
-    def __init__(self, width: int, frequencies: Tensor) -> None:
-        super().__init__(width, 1, len(frequencies), CONVOLUTIONS)
+    def __init__(self, width: int, frequencies: Tensor, convolutions: int) -> None:
+        super().__init__(width, 1, len(frequencies), convolutions)
         self.register_buffer("frequencies", frequencies.float())
         for tower in (self.classification_head.conv, self.regression_head.conv):
             for layer in tower:

@@ -18,6 +18,7 @@ from backend.learners.replicas import Replicas
 VIEWS, VIEWS_AN_IMAGE, MOST_VIEWS = 600, 8, 6000
 BATCH = 2  # of the same views, four at a time learn less in half the steps, and one at a time no more
 LEARNING_RATE = 2e-3
+PRETRAINED_PART = 0.1  # of the learning rate, for what has learnt before
 WARM_UP = 0.2  # share of the steps
 WEIGHT_DECAY = 0.05
 LONGEST_GRADIENT = 10.0
@@ -59,10 +60,7 @@ def train(
     views = min(VIEWS + VIEWS_AN_IMAGE * len(images), MOST_VIEWS)
     steps = views // BATCH
     examples = _Examples(images, classes, side)
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, LEARNING_RATE, total_steps=steps, pct_start=WARM_UP
-    )
+    optimiser, schedule = _optimiser(network, steps)
     network.train()
     positions = _shuffled(len(images))
     with Replicas(network) as replicas:
@@ -74,6 +72,21 @@ def train(
             if on_progress:
                 on_progress((step + 1) / steps)
     network.eval()
+
+
+def _optimiser(
+    network: Network, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    known = network.pretrained()
+    there = {id(one) for one in known}
+    new = [one for one in network.parameters() if id(one) not in there]
+    groups, rates = [{"params": new}], [LEARNING_RATE]
+    if known:
+        groups.append({"params": known})
+        rates.append(LEARNING_RATE * PRETRAINED_PART)
+    optimiser = torch.optim.AdamW(groups, LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=WARM_UP)
+    return optimiser, schedule
 
 
 def _loss(network: Network, views: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
