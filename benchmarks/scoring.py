@@ -1,6 +1,6 @@
 """How fast learners look at images for their scores, beside the bare network's forward pass on the same batch.
 
-    .venv/bin/python benchmarks/scoring.py [--batch 8] [--repeats 20] [--threads 1]
+    .venv/bin/python benchmarks/scoring.py [--batch 8] [--repeats 60] [--threads 1]
 
 The networks have random weights, which makes no difference to their speed. Both sides are timed in turn in one run;
 compare the ratios.
@@ -39,7 +39,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -71,7 +71,7 @@ def detection(kind: Kind, backbone: str, images: list[Image.Image]) -> tuple[Sid
     detector = Detector(tuple(map(str, range(CLASSES))), kind, network, DETECTION_SIDE)
     prepared = [detector.prepare(image) for image in images]
     device = next(network.parameters()).device
-    pixels = torch.from_numpy(stack(prepared)).permute(0, 3, 1, 2).to(device).float() / 255
+    pixels = torch.from_numpy(stack(prepared)).permute(0, 3, 1, 2).to(device).float()
 
     def bare() -> None:
         with torch.inference_mode():

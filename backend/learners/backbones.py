@@ -58,8 +58,8 @@ class Pyramid(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None])
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        """images: (n, 3, height, width), RGB in 0..1, of sides that the last of `REDUCTIONS` divides."""
-        maps = self.backbone((images - self.mean) / self.std)
+        """images: (n, 3, height, width), RGB in 0..255, of sides that the last of `REDUCTIONS` divides."""
+        maps = self.backbone((images - 255 * self.mean).div_(255 * self.std))
         named = OrderedDict(zip(map(str, REDUCTIONS), maps, strict=True))
         fused: OrderedDict[str, Tensor] = self.fuse(named)
         return fused

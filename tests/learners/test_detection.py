@@ -290,10 +290,10 @@ def test_what_a_detector_has_learnt_from_coco(published_coco: FCOS) -> None:
     network = OneStage(pyramid, torch.ones(2), members=2).eval()
     network.load_head(coco_weights())
     heads = (network.fcos.head, published_coco.head)
-    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    images = 255 * torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         maps = list(pyramid(images).values())
-        published_maps = list(published_coco.backbone((images - pyramid.mean) / pyramid.std).values())
+        published_maps = list(published_coco.backbone((images / 255 - pyramid.mean) / pyramid.std).values())
         found, published = (
             [
                 *maps,

@@ -68,10 +68,8 @@ class Detector:
     def _look(self, images: list[PreparedImage]) -> BoxAnswers:
         sizes = torch.tensor([image.pixels.shape[:2] for image in images], device=self._device)
         with torch.inference_mode():
-            pixels = (
-                torch.from_numpy(stack(images)).to(self._device).permute(0, 3, 1, 2)
-            )  # stays channels last
-            found = self._network(pixels.float() / 255, sizes)
+            pixels = torch.from_numpy(stack(images)).to(self._device)
+            found = self._network(pixels.permute(0, 3, 1, 2), sizes)  # stays channels last
             shares = found.boxes / sizes.flip(1).repeat(1, 2)[found.images]
             probabilities = _calibrated(found.probabilities, self.threshold)
         return BoxAnswers(

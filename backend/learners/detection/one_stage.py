@@ -82,16 +82,18 @@ class OneStage(Network):
         best = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
         image = torch.arange(len(best.indices), device=scores.device).repeat_interleave(best.indices.shape[1])
         place = best.indices.flatten()
-        anchors = self._anchors(canvas, maps)[0]
+        anchors = self._anchors(canvas[:1], maps)[0]  # the same for all
         boxes = head.box_coder.decode(sides[image, place].relu(), anchors[place])
         kept = distinct(image, boxes, best.values.flatten(), labels[image, place])
         image, place = image[kept], place[kept]
 
         # A channel that a member drops is dropped in all of the patch that a convolution sees.
         patches = [_patches(tower, image, place).flatten(1) for tower in towers]
-        members = self.members.repeat_interleave(9, dim=2).unbind(dim=1)
+        members = self.members.repeat(1, 1, 9).unbind(dim=1)
         logits, sides, centrality = (
-            last_layer(patches[tower], layer.weight.flatten(1), layer.bias, members[tower])
+            last_layer(
+                patches[tower], layer.weight.permute(0, 2, 3, 1).flatten(1), layer.bias, members[tower]
+            )
             for tower, layer in layers
         )
         boxes = head.box_coder.decode(sides.relu(), anchors[place].expand(len(self.members), -1, -1))
@@ -169,15 +171,15 @@ def _flat(maps: Sequence[Tensor]) -> Tensor:
 
 
 def _patches(maps: Sequence[Tensor], images: Tensor, places: Tensor) -> Tensor:
-    """(k, channels, 3, 3), what a convolution sees at these places of all maps, counted one map after the other."""
-    patches = maps[0].new_empty(len(places), maps[0].shape[1], 3, 3)
+    """(k, 3, 3, channels), what a convolution sees at these places of all maps, counted one map after the other."""
+    patches = maps[0].new_empty(len(places), 3, 3, maps[0].shape[1])
     around = torch.arange(3, device=places.device)
     for one in maps:
         height, width = one.shape[2:]
         here = torch.nonzero((places >= 0) & (places < height * width))[:, 0]
         place = places[here, None, None]
         rows, columns = place // width + around[:, None], place % width + around
-        padded = functional.pad(one, (1, 1, 1, 1))
-        patches[here] = padded[images[here, None, None], :, rows, columns].permute(0, 3, 1, 2)
+        padded = functional.pad(one.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        patches[here] = padded[images[here, None, None], rows, columns]
         places = places - height * width
     return patches

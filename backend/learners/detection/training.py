@@ -93,7 +93,7 @@ def _loss(network: Network, views: Sequence[tuple[Tensor, Tensor, Tensor]]) -> T
     device = next(network.parameters()).device
     pixels = torch.stack([view for view, _, _ in views]).to(device, memory_format=torch.channels_last)
     boxes, labels = ([view[part].to(device) for view in views] for part in (1, 2))
-    return network.loss(pixels.float() / 255, boxes, labels)
+    return network.loss(pixels, boxes, labels)
 
 
 def _shuffled(count: int) -> Iterator[int]:
