@@ -21,13 +21,13 @@ class IdConverter(IntegerConverter):
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Make the application; gunicorn calls this without arguments, in each of its processes."""
+    """Make the application, in each process that serves it. settings: those of the environment, if not given."""
     app = Flask(__name__)
     app.url_map.converters["int"] = IdConverter
     deployment = Deployment(settings or Settings())
     deployment.prepare()
     with suppress(LabelStudioError):  # /setup tells of a bad key
-        _ = deployment.label_studio  # its library takes seconds to load, and /setup has but three
+        _ = deployment.label_studio  # made here, since threads that need it at once would make several
     app.extensions["jobs"] = Jobs(deployment)
     app.extensions[
         "jobs"

@@ -1,22 +1,18 @@
 """Prometheus metrics of the server: what its processes have counted, and what the store knows.
 
-The processes of one server add up what they count in files: `serve` names their folder in the environment
-before it starts them. Without it, as in a server of one process, they count in memory.
+The processes of one server add up what they count in files, whose folder `server.Server` names in the environment.
+Without it, as in a server of one process, they count in memory.
 """
 
 import os
-import shutil
-import socket
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from backend.loop.metrics import PREFIX, LoopCollector
-from backend.settings import Settings
+from backend.server import COUNTERS
 from backend.store.database import Database
-
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by the library, when it is imported
 
 _counted = CollectorRegistry()
 
@@ -37,17 +33,6 @@ REQUESTS = Histogram(
 )
 
 
-def shared_counters(settings: Settings) -> dict[str, str]:
-    """The environment in which the processes of a server add up what they count; from zero at each start.
-
-    Call it once before they start: their folder is emptied, of the files of processes that are dead as well.
-    """
-    folder = settings.model_dir.absolute() / "metrics" / f"{socket.gethostname()}-{settings.port}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return {FOLDER: str(folder)}
-
-
 def exposition(database: Database, accepted: str) -> tuple[bytes, str]:
     """All metrics in the format that suits best, and its content type.
 
@@ -55,7 +40,7 @@ def exposition(database: Database, accepted: str) -> tuple[bytes, str]:
     """
     registry = CollectorRegistry()
     registry.register(LoopCollector(database))
-    if folder := os.environ.get(FOLDER):
+    if folder := os.environ.get(COUNTERS):
         MultiProcessCollector(registry, folder)
     else:
         registry.register(_counted)

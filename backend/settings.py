@@ -11,8 +11,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from backend.learners.committee import Learner
-from backend.learners.tasks import Detector
+from backend.learners.kinds import CommitteeKind, DetectorKind
 from backend.logs import LogFormat
 from backend.store.storage import LOCAL_SCHEMES
 from strategies import strategy as parse_strategy
@@ -161,12 +160,12 @@ class LoopSettings(BaseModel):
     selection_embedding: str | None = Field(
         None, description="Embedding for the strategy alone, where it shall differ from the learner's"
     )
-    learner: Learner = Field(
+    learner: CommitteeKind = Field(
         "linear",
         description="Kind of committee: linear heads, an ensemble of small networks, or the dropout draws of one",
     )
     members: int = Field(8, ge=2, le=32, description="Learners in the committee")
-    detector: Detector = Field(
+    detector: DetectorKind = Field(
         "one-stage", description="Kind of object detector: FCOS, or with two-stage Faster R-CNN"
     )
     backbone: str = Field(

@@ -19,10 +19,11 @@ from torchvision.models.detection.image_list import ImageList
 
 from backend.learners.backbones import empty_pyramid
 from backend.learners.detection import Detector
-from backend.learners.detection.detector import NETWORKS, Kind
+from backend.learners.detection.detector import NETWORKS
 from backend.learners.detection.images import stack
 from backend.learners.detection.one_stage import OneStage
 from backend.learners.embedding import CPU_BACKBONE
+from backend.learners.kinds import DetectorKind
 from backend.learners.segmentation.network import CHANNELS, SCRATCH, SegmentationNetwork
 from backend.learners.segmentation.segmenter import CPU_SIDE, GPU_SIDE, Segmenter
 
@@ -62,7 +63,7 @@ def photographs(count: int) -> list[Image.Image]:
     return [Image.fromarray(one).resize((640, 480), Image.Resampling.BICUBIC) for one in noise]
 
 
-def detection(kind: Kind, backbone: str, images: list[Image.Image]) -> tuple[Side, Side]:
+def detection(kind: DetectorKind, backbone: str, images: list[Image.Image]) -> tuple[Side, Side]:
     """The network up to what it says of every place, or torchvision's boxes of two stages; and a detector's answers.
 
     Of random weights, as many places as can be are candidates, which makes the most work for scoring.

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from strategies.distances import BLOCK, Space, on_device
 from strategies.nearest import nearest
@@ -149,6 +147,9 @@ def _complete_linkage(rows: Floats, threshold: float) -> Indices:
     """(n,) cluster of each of the rows, of length 1; it has the number of its first row."""
     if len(rows) < 2:
         return np.arange(len(rows))
+    from scipy.cluster.hierarchy import fcluster, linkage  # half a second, which few processes need
+    from scipy.spatial.distance import squareform
+
     distances = np.clip(1 - rows @ rows.T, 0, None)
     np.fill_diagonal(distances, 0)
     clusters = fcluster(

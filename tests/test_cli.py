@@ -218,7 +218,16 @@ def test_the_defaults_that_are_listed_are_the_strategies_own(run: Run) -> None:
 
 
 def test_the_server_and_the_worker_import_nothing_slow_before_they_need_it() -> None:
-    slow = {"matplotlib", "ray", "segmentation_models_pytorch", "sklearn", "timm", "torchvision"}
+    slow = {
+        "lance",
+        "matplotlib",
+        "pyarrow",
+        "ray",
+        "segmentation_models_pytorch",
+        "sklearn",
+        "timm",
+        "torchvision",
+    }
     program = f"import sys, backend.app, backend.loop.jobs; print(*{slow} & sys.modules.keys())"
     seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert seen.stdout.split() == []

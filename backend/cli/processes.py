@@ -2,10 +2,9 @@
 
 import logging
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -38,29 +37,13 @@ def demo(
             console.print("Stopped. `make demo` resumes.")
 
 
-def serve() -> NoReturn:
+def serve() -> None:
     """Serve Label Studio's calls and the dashboard, with gunicorn."""
-    from backend.gunicorn_worker import THREADS
-    from backend.metrics import shared_counters
+    from backend.server import Server
 
     with deployed() as deployment:  # prepared once, before several processes would
-        settings = deployment.settings
-    arguments = [
-        "--bind",
-        f"{settings.host}:{settings.port}",
-        "--workers",
-        "2",
-        "--worker-class",
-        "backend.gunicorn_worker.Worker",
-        "--threads",
-        str(THREADS),
-        "--no-control-socket",
-    ]
-    os.environ.update(shared_counters(settings))
-    if settings.log_format == "json":
-        arguments += ["--logger-class", "backend.gunicorn_log.JsonLogger"]
-    command = [sys.executable, "-m", "gunicorn", *arguments, "--timeout", "300", "backend.app:create_app()"]
-    os.execv(sys.executable, command)
+        deployment.database.engine.dispose()  # processes that are forked must not share a connection
+    Server(deployment.settings).run()
 
 
 def worker() -> None:

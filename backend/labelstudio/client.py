@@ -12,8 +12,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import label_studio_sdk
-from label_studio_sdk.core import ApiError
+from label_studio_sdk.base_client import LabelStudioBase  # `LabelStudio` would load pandas and three clouds
+from label_studio_sdk.core.api_error import ApiError
 
 from backend.labelstudio.connection import (
     KEY_REMEDY,
@@ -100,7 +100,7 @@ class LabelStudio:
         if not re.fullmatch(r"[\w.=+/-]+", api_key, re.ASCII):
             raise AccessDenied(f"The API key for {self.url} has characters that no key has. {KEY_REMEDY}")
         try:
-            self._sdk = label_studio_sdk.LabelStudio(
+            self._sdk = LabelStudioBase(
                 base_url=self.url + "/",  # with the slash, the SDK's token renewal keeps the path, too
                 api_key=api_key,
                 httpx_client=Connection(self.url, timeout),

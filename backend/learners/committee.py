@@ -1,17 +1,16 @@
 """The committees that a project can choose from, by the name that its setting `learner` gives them."""
 
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.learners.class_answers import ClassAnswers
 from backend.learners.classification import FILE, HeadCommittee
+from backend.learners.kinds import CommitteeKind
 from backend.learners.multilayer import MultilayerCommittee
 from backend.learners.weights import load_weights
-
-Learner = Literal["linear", "ensemble", "dropout"]
 
 
 class Committee(Protocol):
@@ -37,7 +36,7 @@ class Committee(Protocol):
 
 
 def fit_committee(
-    learner: Learner,
+    learner: CommitteeKind,
     embeddings: NDArray[Any],
     targets: NDArray[Any],
     classes: tuple[str, ...],

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,9 @@ from PIL import Image
 
 from backend.learners import classification
 from backend.learners.class_answers import ClassAnswers
-from backend.learners.committee import Learner as CommitteeKind
 from backend.learners.committee import fit_committee, load_committee
 from backend.learners.evaluation import evaluate
+from backend.learners.kinds import CommitteeKind, DetectorKind
 from backend.learners.learner import Answers, Embed, Evaluation, LabeledImages, Learner
 from backend.targets import BoxTarget, ChoiceTarget, MaskTarget, Target, VisionTask, votes_of
 
@@ -24,8 +24,6 @@ METRICS: Mapping[VisionTask, str] = {
     "segmentation": "mean intersection over union",
     "face": "rank-1 identification",
 }
-
-Detector = Literal["one-stage", "two-stage"]
 
 
 class Question(Protocol):
@@ -57,7 +55,7 @@ class LearnerSettings(Protocol):
     def members(self) -> int: ...
 
     @property
-    def detector(self) -> Detector: ...
+    def detector(self) -> DetectorKind: ...
 
     @property
     def backbone(self) -> str: ...

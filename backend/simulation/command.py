@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from backend.failures import fail, failures
-from backend.learners.committee import Learner
-from backend.learners.tasks import Detector
+from backend.learners.kinds import CommitteeKind, DetectorKind
 from backend.settings import LoopSettings
 from backend.targets import VisionTask
 
@@ -57,9 +56,9 @@ def simulate(
         float, typer.Option(help="Hard case: this share of the pool's labels is wrong.")
     ] = 0,
     redundancy: Annotated[int, typer.Option(help="Hard case: each image is so many times in the pool.")] = 1,
-    learner: Annotated[Learner, typer.Option(help="As the setting.")] = _DEFAULTS.learner,
+    learner: Annotated[CommitteeKind, typer.Option(help="As the setting.")] = _DEFAULTS.learner,
     members: Annotated[int, typer.Option(min=2, help="Learners in the committee.")] = _DEFAULTS.members,
-    detector: Annotated[Detector, typer.Option(help="As the setting.")] = _DEFAULTS.detector,
+    detector: Annotated[DetectorKind, typer.Option(help="As the setting.")] = _DEFAULTS.detector,
     backbone: Annotated[str, typer.Option(help="As the setting.")] = _DEFAULTS.backbone,
     limit: Annotated[int | None, typer.Option(min=1, help="Use so many images of the dataset only.")] = None,
 ) -> None:

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from backend.learners.class_answers import ClassAnswers
-from backend.learners.committee import Learner as CommitteeKind
+from backend.learners.kinds import CommitteeKind, DetectorKind
 from backend.learners.learner import Answers, Evaluation, Learner
 from backend.learners.tasks import (
     METRICS,
-    Detector,
     class_shares,
     evaluate_answers,
     fit_learner,
@@ -50,7 +49,7 @@ class Protocol:
     audit_share: float
     learner: CommitteeKind = "linear"
     members: int = 8
-    detector: Detector = "one-stage"
+    detector: DetectorKind = "one-stage"
     backbone: str = "auto"
 
     @property

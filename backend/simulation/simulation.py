@@ -9,8 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from backend.learners.committee import Learner
-from backend.learners.tasks import Detector
+from backend.learners.kinds import CommitteeKind, DetectorKind
 from backend.loop.pool import FROM_A_LEARNER, check_available
 from backend.settings import LoopSettings
 from backend.simulation.dataset import Dataset
@@ -48,9 +47,9 @@ class Request:
     embedding: str
     stopping: tuple[str, ...]
     hard_cases: HardCases
-    learner: Learner
+    learner: CommitteeKind
     members: int
-    detector: Detector
+    detector: DetectorKind
     backbone: str
     limit: int | None
     command: str

@@ -1,18 +1,25 @@
-"""Embeddings: one vector an image, in Lance tables, one for each project and embedder."""
+"""Embeddings: one vector an image, in Lance tables, one for each project and embedder.
+
+Lance is imported when it is first used: a process that has loaded it may not fork, and gunicorn's first one does.
+"""
+
+from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import lance
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from backend.store.storage import Storage, StorageUnavailable
+
+if TYPE_CHECKING:
+    import lance
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +65,9 @@ class EmbeddingStore:
         vectors: NDArray[np.float32],
     ) -> None:
         """Add the embeddings (n, d) of n tasks."""
+        import lance
+        import pyarrow as pa
+
         flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
         table = pa.table(
             {
@@ -161,6 +171,8 @@ class EmbeddingStore:
         return any(name.endswith(".manifest") for name in versions)
 
     def _open(self, project_id: int, embedder: str) -> Any:
+        import lance
+
         where = self._storage.at(_table(project_id, embedder))
         return lance.dataset(where, storage_options=self._storage.lance_options())
 

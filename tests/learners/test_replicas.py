@@ -10,7 +10,7 @@ from torch.nn import functional
 from backend.learners import replicas
 from backend.learners.detection import evaluate_boxes, fit_detector
 from backend.learners.detection import training as detection_training
-from backend.learners.detection.detector import Kind
+from backend.learners.kinds import DetectorKind
 from backend.learners.replicas import Replicas
 from backend.learners.segmentation import evaluate_masks, fit_segmenter
 from backend.learners.segmentation import training as segmentation_training
@@ -81,7 +81,7 @@ def test_masks_are_learned_on_several_devices(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(("kind", "views", "enough"), [("one-stage", 160, 0.5), ("two-stage", 8, 0)])
 def test_boxes_are_learned_on_several_devices(
-    monkeypatch: pytest.MonkeyPatch, kind: Kind, views: int, enough: float
+    monkeypatch: pytest.MonkeyPatch, kind: DetectorKind, views: int, enough: float
 ) -> None:
     devices(monkeypatch, 2)
     monkeypatch.setattr(detection_training, "VIEWS", views)

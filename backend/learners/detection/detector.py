@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from backend.learners.detection.one_stage import OneStage
 from backend.learners.detection.training import longest_side, train
 from backend.learners.detection.two_stage import TwoStage
 from backend.learners.embedding import AUTO
+from backend.learners.kinds import DetectorKind
 from backend.learners.learner import LabeledImages
 from backend.learners.weights import DamagedWeights, load_weights, save_weights
 
@@ -28,8 +29,6 @@ FILE = "detector.safetensors"
 NETWORKS: dict[str, type[OneStage] | type[TwoStage]] = {"one-stage": OneStage, "two-stage": TwoStage}
 THRESHOLD_IMAGES = 64  # on which the threshold is set
 BATCH = 8
-
-Kind = Literal["one-stage", "two-stage"]
 
 
 class Detector:
@@ -41,7 +40,12 @@ class Detector:
     """
 
     def __init__(
-        self, classes: tuple[str, ...], kind: Kind, network: Network, size: int, threshold: float = 0.5
+        self,
+        classes: tuple[str, ...],
+        kind: DetectorKind,
+        network: Network,
+        size: int,
+        threshold: float = 0.5,
     ) -> None:
         self.classes = classes
         self.size = size
@@ -115,7 +119,7 @@ def fit_detector(
     *,
     members: int,
     seed: int,
-    detector: Kind = "one-stage",
+    detector: DetectorKind = "one-stage",
     backbone: str = AUTO,
     on_progress: Callable[[float], None] | None = None,
 ) -> Detector:

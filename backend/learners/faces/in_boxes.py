@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend.learners.detection import BoxAnswers, Detector, fit_detector
-from backend.learners.detection.detector import Kind
 from backend.learners.detection.evaluation import overlaps
 from backend.learners.detection.images import PreparedImage
 from backend.learners.evaluation import accuracy_interval
 from backend.learners.faces.answers import FaceAnswers
 from backend.learners.faces.crops import face_crops
 from backend.learners.faces.recogniser import FaceRecogniser, fit_face_recogniser
+from backend.learners.kinds import DetectorKind
 from backend.learners.learner import Embed, Evaluation, LabeledImages
 from backend.targets import Box, BoxTarget, ChoiceTarget, Prediction
 from strategies.pool import Pool, Units
@@ -145,7 +145,7 @@ def fit_named_face_finder(
     *,
     members: int,
     seed: int,
-    detector: Kind,
+    detector: DetectorKind,
     backbone: str,
     on_progress: Callable[[float], None] | None,
 ) -> NamedFaceFinder:
