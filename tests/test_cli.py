@@ -231,3 +231,12 @@ def test_the_server_and_the_worker_import_nothing_slow_before_they_need_it() -> 
     program = f"import sys, backend.app, backend.loop.jobs; print(*{slow} & sys.modules.keys())"
     seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert seen.stdout.split() == []
+
+
+def test_what_the_server_loads_before_it_forks_starts_no_thread() -> None:
+    program = "import os, backend.app; print(len(os.listdir('/proc/self/task')))"
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # its threads survive a fork
+    seen = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    assert seen.stdout.strip() == "1"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from backend.learners import committee
+from backend.learners import committee, kinds
 from backend.learners.committee import Committee
 from strategies import InvalidSpec, MissingNeed, Pool, Strategy, strategy, strategy_names
 
@@ -83,7 +83,7 @@ def test_the_learner_learns_and_survives_saving(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_learner_is_named_where_the_page_says() -> None:
-    source = Path(committee.__file__).read_text()
+    source = Path(kinds.__file__).read_text()
     edited, _ = block("python", "# in fit_committee").split("\n", 1)
     assert edited.replace(', "means"', "") in source
     assert inspect.signature(committee.fit_committee).parameters.keys() >= {"learner", "members", "seed"}

@@ -128,9 +128,13 @@ def test_what_cannot_be_done_is_told_before_any_work(
 @pytest.mark.timeout(900)  # several processes that import much, on a machine that may be busy
 def test_ctrl_c_loses_at_most_a_round(finished: tuple[Path, Result], tmp_path: Path) -> None:
     whole = finished[0]
-    out = with_embeddings_of(whole, tmp_path / "out")
-    process = start(out)
-    wait_until(lambda: process.poll() is not None or rounds_done(out) >= 1)
+    for attempt in range(5):  # on a busy machine, it may be done before we look
+        out = with_embeddings_of(whole, tmp_path / f"out-{attempt}")
+        process = start(out)
+        wait_until(lambda p=process, o=out: p.poll() is not None or rounds_done(o) >= 1)
+        if rounds_done(out) < RUNS * ROUNDS:
+            break
+        process.communicate(timeout=180)
     press_ctrl_c(process)
     assert 1 <= rounds_done(out) < RUNS * ROUNDS
     kept = runs(out)
