@@ -24,8 +24,8 @@ AT_ONCE ?= 1
 # Unit tests that use no store, or name the one that they use: another would change nothing.
 OF_ANY_STORE := $(addprefix tests/,docs engine labelstudio learners peers simulation strategies) \
   $(addprefix tests/security/test_,fuzzed_parsers.py hostile_images.py no_pickle.py)
-# With servers, those that start what they use: the soak its own PostgreSQL and Redis, the demo its own SQLite.
-OF_THEIR_OWN_STORE := tests/end_to_end/test_soak.py tests/demo
+# With servers, those that are about the state. STORE=postgresql runs any other; all of them take 26 minutes there.
+ON_BOTH_STORES := $(addprefix tests/end_to_end/test_,recovery.py changes.py closed_loop.py connection.py metrics.py)
 
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(WITH_SERVERS))
@@ -33,7 +33,7 @@ SERVER_TESTS := $(PYTEST) --numprocesses $(AT_ONCE) --dist loadfile --no-loadsco
 SERVER_FILES := $(LONGEST) \
   $(filter-out $(LONGEST) tests/end_to_end,$(WITH_SERVERS) $(wildcard tests/end_to_end/test_*.py))
 
-## Linters, types and all tests, on SQLite and then on PostgreSQL with Redis.
+## Linters, types and all tests on SQLite, those about the state on PostgreSQL with Redis, too.
 ## TESTS=tests/strategies runs a part, on STORE=sqlite or STORE=postgresql; AT_ONCE=2 runs two files of the tests with
 ## servers at once.
 test: lint $(PEERS_INSTALLED) $(ASSETS)
@@ -43,7 +43,7 @@ else
 	$(UNIT_TESTS)
 	$(UNIT_TESTS) --store postgresql $(addprefix --ignore=,$(OF_ANY_STORE))
 	$(SERVER_TESTS) $(SERVER_FILES)
-	$(SERVER_TESTS) --store postgresql $(filter-out $(OF_THEIR_OWN_STORE),$(SERVER_FILES))
+	$(SERVER_TESTS) --store postgresql $(ON_BOTH_STORES)
 endif
 
 lint: $(INSTALLED)
