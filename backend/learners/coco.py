@@ -46,7 +46,7 @@ def not_at_hand(reason: Exception) -> BackboneUnavailable:
 
 
 def part_of(weights: dict[str, Tensor], prefix: str, without: str) -> dict[str, Tensor]:
-    """Those whose names begin so, without the prefix; not those of one layer."""
+    """Those whose names begin so, without the prefix; not those with `without` in them."""
     return {
         name.removeprefix(prefix): value
         for name, value in weights.items()

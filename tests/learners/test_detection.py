@@ -1,7 +1,6 @@
 """Detectors, on scenes of coloured shapes."""
 
 from pathlib import Path
-from typing import Literal
 
 import huggingface_hub
 import numpy as np
@@ -18,6 +17,7 @@ from backend.learners.detection import BoxAnswers, Detector, evaluate_boxes, fit
 from backend.learners.detection.detector import FILE
 from backend.learners.detection.one_stage import OneStage
 from backend.learners.embedding import BackboneUnavailable
+from backend.learners.kinds import DetectorKind
 from backend.learners.learner import LabeledImages
 from backend.learners.weights import DamagedWeights
 from backend.targets import Box, BoxTarget
@@ -308,7 +308,7 @@ def test_what_a_detector_has_learnt_from_coco(published_coco: FCOS) -> None:
 
 @pytest.mark.parametrize("kind", ["one-stage", "two-stage"])
 def test_a_detector_goes_on_from_coco(
-    briefly: None, published_coco: FCOS, kind: Literal["one-stage", "two-stage"], tmp_path: Path
+    briefly: None, published_coco: FCOS, kind: DetectorKind, tmp_path: Path
 ) -> None:
     made = fit_detector(SCENES, CLASSES, members=2, seed=0, detector=kind, backbone="coco")
     made.save(tmp_path / "model")

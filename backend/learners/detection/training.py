@@ -78,12 +78,9 @@ def _optimiser(
     network: Network, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     known = network.pretrained()
-    there = {id(one) for one in known}
-    new = [one for one in network.parameters() if id(one) not in there]
-    groups, rates = [{"params": new}], [LEARNING_RATE]
-    if known:
-        groups.append({"params": known})
-        rates.append(LEARNING_RATE * PRETRAINED_PART)
+    there = set(known)  # by identity, and without an order
+    groups = [{"params": [one for one in network.parameters() if one not in there]}, {"params": known}]
+    rates = [LEARNING_RATE, LEARNING_RATE * PRETRAINED_PART]
     optimiser = torch.optim.AdamW(groups, LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=WARM_UP)
     return optimiser, schedule
