@@ -1,4 +1,4 @@
-"""gunicorn's own lines as JSON, like ours: `gunicorn --logger-class backend.gunicorn_log.JsonLogger`."""
+"""gunicorn's own lines as JSON, like ours."""
 
 from gunicorn.glogging import Logger
 

@@ -1,4 +1,4 @@
-"""gunicorn's worker with threads, for clients that send slowly: `--worker-class backend.gunicorn_worker.Worker`.
+"""gunicorn's worker with threads, for clients that send slowly.
 
 A thread reads a request and then answers it. Without this, a few connections on which a byte drips now and then take
 all threads for as long as they like, and Label Studio is not answered.

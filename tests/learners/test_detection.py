@@ -322,6 +322,13 @@ def test_a_detector_goes_on_from_coco(
         assert new == {id(p) for p in network.fcos.head.classification_head.cls_logits.parameters()}
 
 
+def test_weights_from_coco_of_another_detector(published_coco: FCOS) -> None:
+    without_head = {k: v for k, v in coco_weights().items() if not k.startswith("head.regression_head")}
+    save_file(without_head, coco_file())
+    with pytest.raises(BackboneUnavailable, match=r"Missing key.*regression_head.*python -c"):
+        fit_detector(SCENES, CLASSES, members=2, seed=0, backbone="coco")
+
+
 def test_on_a_gpu_auto_goes_on_from_coco(published_coco: FCOS, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert backbones.load_pyramid("auto").name == "coco"

@@ -18,7 +18,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from backend.learners.backbones import REDUCTIONS, Pyramid
-from backend.learners.coco import COCO, part_of
+from backend.learners.coco import COCO, not_at_hand, part_of
 from backend.learners.detection.network import (
     CANDIDATES,
     DROPPED,
@@ -55,8 +55,15 @@ class OneStage(Network):
         self.register_buffer("members", draw_members(members, 2, width))
 
     def load_head(self, weights: dict[str, Tensor]) -> None:
-        """Take over what torchvision's detector knows of objects of any class; the pyramid must be "coco"."""
-        self.fcos.head.load_state_dict(part_of(weights, "head.", LAST_LAYER), strict=False)
+        """Take over what torchvision's detector knows of objects of any class; the pyramid must be "coco".
+
+        Raises BackboneUnavailable where the weights are not those of such a detector.
+        """
+        own = {k: v for k, v in self.fcos.head.state_dict().items() if k == "frequencies" or LAST_LAYER in k}
+        try:
+            self.fcos.head.load_state_dict(part_of(weights, "head.", LAST_LAYER) | own)
+        except RuntimeError as error:
+            raise not_at_hand(error) from error
 
     def pretrained(self) -> list[nn.Parameter]:
         known = super().pretrained()
