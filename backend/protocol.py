@@ -24,14 +24,15 @@ from backend.access import (
     jobs_of_app,
     may_change,
     require_basic_auth,
+    require_same_origin,
     require_viewer,
 )
 from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig
 from backend.loop import events
-from backend.loop.connection import setup_called
+from backend.loop.connection import PerhapsAnother, setup_called
 from backend.loop.jobs import Jobs
-from backend.loop.prediction import answer
+from backend.loop.prediction import NO_MODEL_VERSION, answer
 from backend.metrics import ERRORS, EVENTS, PREDICTIONS, REQUESTS, exposition
 from backend.settings import InvalidSettings
 from backend.store.database import AWAY, is_outage
@@ -140,6 +141,13 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
+@routes.before_request
+def _refuse_other_sites() -> None:
+    """A page elsewhere must not have the browser of somebody who is logged in to the dashboard call these."""
+    if request.method != "GET":
+        require_same_origin()
+
+
 @routes.get("/health")
 def health() -> Response:
     """Tell that we are here."""
@@ -168,9 +176,13 @@ def take_setup(jobs: Jobs, body: SetupRequest, url: str) -> str:
     url: under which Label Studio called us.
     """
     project, backend_url = body.project, url.rstrip("/")
-    version, has_work = setup_called(
-        jobs.deployment, project.id, project.created, body.label_config, body.extra_params, backend_url
-    )
+    try:
+        version, has_work = setup_called(
+            jobs.deployment, project.id, project.created, body.label_config, body.extra_params, backend_url
+        )
+    except PerhapsAnother:
+        jobs.reconcile_soon()
+        return NO_MODEL_VERSION
     if has_work:
         jobs.nudge(project.id)
     return version

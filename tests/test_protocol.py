@@ -1,6 +1,7 @@
 """The routes without a Label Studio behind them: what they take, refuse and remember."""
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,13 +123,36 @@ def test_setup_without_an_api_key_tells_how_to_get_one(tmp_path: Path) -> None:
     assert "LABEL_STUDIO_API_KEY" in response.status
 
 
-def test_another_server_with_the_same_project_number_begins_anew(
-    client: FlaskClient, database: Database, secret: str
+@pytest.mark.parametrize("told", ["3.1770000000", "3"])
+@pytest.mark.parametrize("state", [ProjectState.ACTIVE, ProjectState.DISCONNECTED, ProjectState.GONE])
+def test_nobody_deletes_a_project_by_telling_of_another_one(
+    client: FlaskClient, database: Database, secret: str, told: str, state: ProjectState
 ) -> None:
-    assert client.post("/setup", json=SETUP | {"project": "3.1770000000"}).status_code == 200
+    """As another server's project of that number would; a worker asks Label Studio which is right."""
+    with database.write() as session:
+        session.execute(update(Project).values(state=state, restore={"sampling": "Sequential sampling"}))
+    assert client.post("/setup", json=SETUP | {"project": told}).status_code == 200
     with database.read() as session:
-        assert session.get_one(Project, 3).state == ProjectState.CONNECTING
-        assert session.scalars(select(Task)).all() == []
+        project = session.get_one(Project, 3)
+        assert (project.created, project.restore) == (1760000000, {"sampling": "Sequential sampling"})
+        assert project.state == (
+            ProjectState.ACTIVE if state == ProjectState.ACTIVE else ProjectState.CONNECTING
+        )
+        assert len(session.scalars(select(Task)).all()) == 5
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://elsewhere.example"}]
+)
+@pytest.mark.parametrize("route", ["/setup", "/predict", "/webhook"])
+def test_another_site_cannot_have_a_browser_call(
+    client: FlaskClient, database: Database, route: str, headers: dict[str, str]
+) -> None:
+    """A form can send JSON as plain text, and the browser adds the user and password of the dashboard."""
+    answer = client.post(route, data=json.dumps(SETUP), content_type="text/plain", headers=headers)
+    assert answer.status_code == 403
+    with database.read() as session:
+        assert session.get(Project, 3) is None
 
 
 def test_changed_extra_params_and_config_become_events_once(

@@ -140,6 +140,13 @@ class LabelStudio:
                 return found
             page += 1
 
+    def lacks_project(self, project_id: int) -> bool:
+        """Whether Label Studio, asked again, has no such project: a proxy before one that is down says so, too."""
+        try:
+            return all(project.id != project_id for project in self.projects())
+        except LabelStudioError:
+            return False
+
     def set_model_version(self, project_id: int, version: str) -> None:
         """Let this version's predictions order the queue, from each annotator's next task on; "" for none.
 

@@ -44,6 +44,10 @@ class ConnectingElsewhere(LabelStudioError):
     """Another process is connecting or disconnecting the project right now."""
 
 
+class PerhapsAnother(Exception):
+    """A call told of a project of a known number that was made at another time: as one of another Label Studio is."""
+
+
 def connect(deployment: Deployment, project_id: int, *, backend_url: str, add_backend: bool = True) -> bool:
     """Take a project to a working loop; returns whether anything had to be changed.
 
@@ -90,9 +94,18 @@ def _connect(deployment: Deployment, project_id: int, backend_url: str, add_back
         label_studio.set_sampling(project_id, UNCERTAINTY_SAMPLING)
         changed = True
     if project.state != ProjectState.ACTIVE:
-        _set_state(deployment, project_id, ProjectState.ACTIVE)
+        _begin(deployment, project_id)
         changed = True
     return changed
+
+
+def _begin(deployment: Deployment, project_id: int) -> None:
+    """Have the loop run; the event lets a first round begin, also after one that failed."""
+    with deployment.database.write() as session:
+        session.execute(
+            update(Project).where(Project.id == project_id).values(state=ProjectState.ACTIVE, problem=None)
+        )
+        session.add(Event(project_id=project_id, action=PROJECT_UPDATED, task_ids=[]))
 
 
 def disconnect(deployment: Deployment, project_id: int) -> None:
@@ -114,8 +127,8 @@ def disconnect(deployment: Deployment, project_id: int) -> None:
         except ProjectNotFound:
             _forget(deployment, project_id)
             return
-        if int(remote.created_at.timestamp()) != project.created:
-            _forget(deployment, project_id)  # another server's project of that number
+        if is_another(project, remote):
+            _forget(deployment, project_id)
             return
         # From here on, no round publishes, and Label Studio's calls to /setup do not start the loop anew.
         _set_state(deployment, project_id, ProjectState.DISCONNECTING)
@@ -171,14 +184,15 @@ def setup_called(
     Raises:
         UnsupportedConfig, InvalidSettings: the sentence is for the person who connects.
         NotConnected: a worker has tried to take the project over and could not, as the sentence says.
+        PerhapsAnother: nothing was changed, since whoever reaches us may call; Label Studio must be asked.
     """
     config = read_labeling_config(label_config)
     LoopSettings.resolve(config.settings, extra_params)
-    project = _known(deployment, project_id, created)
+    project = _stored(deployment, project_id)
     if project is None or project.state in (ProjectState.DISCONNECTED, ProjectState.GONE):
         row = {
             "id": project_id,
-            "created": created,
+            "created": project.created if project else created,
             "state": ProjectState.CONNECTING,
             "problem": None,
             "backend_url": backend_url,
@@ -189,6 +203,8 @@ def setup_called(
         return NO_MODEL_VERSION, True
     if project.state == ProjectState.CONNECTING and project.problem:
         raise NotConnected(project.problem)
+    if project.created != created:
+        raise PerhapsAnother
     changed = _note_changes(deployment.database, project, label_config, extra_params)
     served = served_round(deployment, project_id)
     return (served.version if served else NO_MODEL_VERSION), changed
@@ -210,8 +226,7 @@ def _note_changes(
 
 def _remember(deployment: Deployment, remote: RemoteProject, backend_url: str) -> Project:
     """The project's row, made or brought up to date, with what `disconnect` will put back."""
-    created = int(remote.created_at.timestamp())
-    project = _known(deployment, remote.id, created)
+    project = _known(deployment, remote)
     restore: dict[str, Any] = {"sampling": remote.sampling, "model_version": remote.model_version}
     if project is not None and project.state != ProjectState.DISCONNECTED:
         if project.state == ProjectState.ACTIVE and project.backend_url == backend_url:
@@ -223,7 +238,7 @@ def _remember(deployment: Deployment, remote: RemoteProject, backend_url: str) -
     row = {
         **_defaults(project),
         "id": remote.id,
-        "created": created,
+        "created": _created(remote),
         "title": remote.title,
         "state": ProjectState.CONNECTING,
         "problem": None,
@@ -245,7 +260,7 @@ def _defaults(project: Project | None) -> dict[str, Any]:
         "label_config": "",
         "extra_params": project.extra_params if project else {},
         "webhook_secret": (project.webhook_secret if project else "") or new_secret(),
-        "restore": {},
+        "restore": project.restore if project else {},
         "synced_until": None,
         "synced_event": 0,
         "synced_tasks": 0,
@@ -255,16 +270,24 @@ def _defaults(project: Project | None) -> dict[str, Any]:
     }
 
 
-def _known(deployment: Deployment, project_id: int, created: int) -> Project | None:
+def _known(deployment: Deployment, remote: RemoteProject) -> Project | None:
     """The project's row; where another Label Studio's project had the same number, that one is forgotten."""
-    project = _stored(deployment, project_id)
-    if project is None or project.created == created:
+    project = _stored(deployment, remote.id)
+    if project is None or not is_another(project, remote):
         return project
-    log.warning(
-        "project %d is another one than before; what was stored of the old one is deleted", project_id
-    )
-    _forget(deployment, project_id)
+    log.warning("project %d is another one than before; what was stored of the old one is deleted", remote.id)
+    _forget(deployment, remote.id)
     return None
+
+
+def is_another(project: Project, remote: RemoteProject) -> bool:
+    """Whether what we hold is of another server's project of that number."""
+    return project.created != _created(remote)
+
+
+def _created(remote: RemoteProject) -> int:
+    """As Label Studio tells it to its backends."""
+    return int(remote.created_at.timestamp())
 
 
 def _forget(deployment: Deployment, project_id: int) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudioError, ProjectNotFound
 from backend.labelstudio.client import Project as RemoteProject
-from backend.loop.connection import disconnect
+from backend.loop.connection import connect, disconnect, is_another
 from backend.loop.events import MISSED, PROJECT_UPDATED, SKIPPED, TASK_ACTIONS, pending_events
 from backend.loop.registration import backends_at
 from backend.loop.rounds import unfinished_round
@@ -29,7 +29,7 @@ def notice_missed_changes(deployment: Deployment, project_id: int) -> None:
     """Compare Label Studio's project with the store, and note an event where they differ.
 
     A backend that was removed in Label Studio's user interface is taken as the wish to disconnect; a
-    `disconnect` that was cut short goes on.
+    `disconnect` that was cut short goes on. Another server's project of that number is taken over anew.
     """
     with deployment.database.read() as session:
         project = session.get(Project, project_id)
@@ -44,6 +44,9 @@ def _compare(deployment: Deployment, project: Project) -> None:
     try:
         remote = _remote(deployment, project)
         if remote is None:
+            return
+        if is_another(project, remote):
+            connect(deployment, project.id, backend_url=project.backend_url, add_backend=False)
             return
         removed = not backends_at(deployment, project.id, project.backend_url)
         if removed or project.state == ProjectState.DISCONNECTING:
@@ -67,6 +70,8 @@ def _remote(deployment: Deployment, project: Project) -> RemoteProject | None:
     try:
         return deployment.label_studio.project(project.id)
     except ProjectNotFound as error:
+        if not deployment.label_studio.lacks_project(project.id):
+            raise
         with deployment.database.write() as session:
             gone = {"state": ProjectState.GONE, "problem": str(error)}
             session.execute(update(Project).where(Project.id == project.id).values(**gone))

@@ -92,12 +92,13 @@ def _run_steps(run: RoundRun, lines: RoundLog) -> None:
 
 def _after_failure(run: RoundRun, step: str, error: Exception, lines: RoundLog) -> None:
     """Wait and try again, or give up; the queue that is served stays as it is."""
+    run.held.check()  # else this is about a round that another worker has gone on with
     current = run.current
     attempts, failures = current.attempts + 1, int(current.facts.get("failures", 0))
     message = _sentence(error)
     passes = isinstance(error, OUTAGES) or is_outage(error)
     if isinstance(error, ProjectNotFound):
-        if _is_gone(run):
+        if run.deployment.label_studio.lacks_project(run.project_id):
             _set_problem(run, message, state=ProjectState.GONE)
             run.note(state=RoundState.FAILED, error=message, finished_at=now(), log=lines.text)
             return
@@ -142,14 +143,6 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, (*OUTAGES, *FOR_A_PERSON, DamagedEmbeddings)):
         return str(error)
     return f"{type(error).__name__}: {error}"
-
-
-def _is_gone(run: RoundRun) -> bool:
-    """Whether Label Studio, asked again, has no such project: a proxy before one that is down says so, too."""
-    try:
-        return all(project.id != run.project_id for project in run.deployment.label_studio.projects())
-    except LabelStudioError:
-        return False
 
 
 def _is_connected(run: RoundRun) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from backend.deployment import Deployment
+from backend.loop.connection import _begin
 from backend.loop.events import (
     DAMAGED,
     MISSED,
@@ -244,6 +245,12 @@ def test_a_first_sync_that_fails_is_not_tried_for_ever(loop: Loop) -> None:
         session.get_one(Project, 1).synced_until = None
     loop.fail_round()
     assert loop.due() is None
+
+
+def test_connecting_again_after_a_round_that_failed_begins_anew(loop: Loop) -> None:
+    loop.fail_round()
+    _begin(loop.deployment, 1)
+    assert loop.due() == "the last round failed, and something changed since"
 
 
 def test_a_queue_that_is_nearly_used_up_is_ranked_anew(tmp_path: Path) -> None:
