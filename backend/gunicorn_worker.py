@@ -1,7 +1,7 @@
-"""gunicorn's worker with threads, for clients that send slowly.
+"""gunicorn's worker with threads, for clients that send slowly or never read.
 
-A thread reads a request and then answers it. Without this, a few connections on which a byte drips now and then take
-all threads for as long as they like, and Label Studio is not answered.
+A thread reads a request and then answers it. Without this, a few connections on which a byte drips now and then, or
+whose answers nobody takes, hold all threads for as long as they like, and Label Studio is not answered.
 """
 
 import errno
@@ -9,13 +9,15 @@ import gc
 import math
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 THREADS = 64  # of each process; a slow client has one of them, for a while
 FIRST_SECONDS = 10.0  # in which the head of a request must come
-SLOWEST = 100_000  # bytes a second, of what comes beyond that
+SLOWEST = 100_000  # bytes a second, of what comes beyond that, and of what is sent
+LINGER = 2.0  # seconds for the client to close a connection that we are done with
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -37,13 +39,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().enqueue_req(conn)
 
     def handle(self, conn: TConn) -> Any:
-        """Called by gunicorn in a thread, for one request."""
+        """Called by gunicorn in a thread, for one request; returns whether the connection is kept."""
         conn.sock.hurry()
-        return super().handle(conn)
+        kept = super().handle(conn)
+        if not kept:
+            conn.sock.end()
+        return kept
 
 
 class Hurried(socket.socket):
-    """A connection from which a request must be read by a moment that every byte puts off a little."""
+    """A connection from which a request must be read by a moment that every byte puts off a little.
+
+    What is sent must be taken as quickly.
+    """
 
     _until = math.inf
 
@@ -63,3 +71,27 @@ class Hurried(socket.socket):
             self.settimeout(None)
         self._until += len(received) / SLOWEST
         return received
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """Raises ConnectionResetError where the client does not take it in time."""
+        self.settimeout(FIRST_SECONDS + len(data) / SLOWEST)
+        try:
+            super().sendall(data, flags)
+        except TimeoutError:
+            raise ConnectionResetError(errno.ECONNRESET, "the client reads too slowly") from None
+        finally:
+            self.settimeout(None)
+
+    def end(self) -> None:
+        """Tell the client that nothing more comes, and wait a little until it closes, reading what it still sends.
+
+        To close before that could cut off the answer. gunicorn waits in the one thread that accepts all connections;
+        after this, it has nothing to wait for.
+        """
+        self._until = time.monotonic() + LINGER
+        with suppress(OSError):
+            self.shutdown(socket.SHUT_WR)
+            for _ in range(16):  # pieces, of what has been sent already
+                if not self.recv(4096):
+                    break
+        self._until = time.monotonic()

@@ -1,8 +1,10 @@
-"""Clients that send a byte now and then hold no thread for long."""
+"""Clients that send a byte now and then, stay on, or never read hold nobody up for long."""
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -62,3 +64,36 @@ def test_others_are_answered_and_the_slow_are_given_up(server: BackendProcesses)
     finally:
         for one in slow:
             one.end()
+
+
+def connected(stack: ExitStack, url: httpx.URL, request: bytes) -> socket.socket:
+    """A connection on which a request was sent, open until the stack ends."""
+    connection = stack.enter_context(socket.create_connection((url.host, url.port)))
+    connection.sendall(request)
+    return connection
+
+
+def test_clients_that_stay_after_the_last_answer_hold_nobody_up(server: BackendProcesses) -> None:
+    url = httpx.URL(server.url)
+    with ExitStack() as stack:
+        staying = [connected(stack, url, b"GET /health HTTP/1.0\r\n\r\n") for _ in range(40)]
+        for connection in staying:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        for _ in range(10):
+            assert httpx.get(f"{url}/health", timeout=PATIENCE, trust_env=False).is_success
+        assert time.monotonic() - began < 5  # 40 times 2 s, where the thread that accepts connections waits
+
+
+def test_clients_that_never_read_are_given_up(server: BackendProcesses) -> None:
+    """The answers to what they ask fill all buffers, and then a thread waits that sends."""
+    url = httpx.URL(server.url)
+    asked = b"GET /static/dashboard/vendor/regl-scatterplot.esm.js HTTP/1.1\r\nHost: x\r\n\r\n"  # 0.3 MB
+    with ExitStack() as stack:
+        for _ in range(PROCESSES * THREADS + 20):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((url.host, url.port))
+            connection.setblocking(False)
+            connection.send(40 * asked)
+        assert httpx.get(f"{url}/health", timeout=PATIENCE, trust_env=False).is_success
