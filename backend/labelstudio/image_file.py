@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from io import BytesIO
 from typing import IO
@@ -12,6 +13,10 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 # What browsers show, and so annotators see. Nothing that is a program (EPS, PDF, SVG).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+
+AT_ONCE = (
+    100_000_000  # pixels that are being decoded in a process; on their way to RGB, each takes up to 16 bytes
+)
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations with width and height exchanged
 
@@ -25,6 +30,7 @@ def decode(data: bytes, *, max_pixels: int, at_least: int | None = None) -> Imag
 
     at_least: a shorter side, in pixels, that is enough. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size
         where that is large enough, in a fraction of the time.
+    Where others are being decoded, it waits until all of them are no more than `AT_ONCE` pixels.
     The image's `info` holds its width and height as they are without that, upright, as "original_size".
     Raises BrokenImage.
     """
@@ -33,11 +39,37 @@ def decode(data: bytes, *, max_pixels: int, at_least: int | None = None) -> Imag
         width, height = image.size
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
-        image.load()
-        turned = _turn_upright(image)
-    decoded = _rgb(image)
+        with _room.taken(image.width * image.height):
+            image.load()
+            turned = _turn_upright(image)
+            decoded = _rgb(image)
     decoded.info["original_size"] = (height, width) if turned else (width, height)
     return decoded
+
+
+class _Room:
+    """Pixels that may be decoded at once."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = self._free = pixels
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for so many, or until all of it is free, and take it."""
+        pixels = min(pixels, self._pixels)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+_room = _Room(AT_ONCE)
 
 
 def look(file: IO[bytes], *, max_pixels: int) -> tuple[int, int]:

@@ -27,6 +27,8 @@ MAX_REDIRECTS = 5
 # Of a server or the proxy before it: not about this one image.
 OVERLOADED = (429, 502, 503, 504)
 HEALTH_TIMEOUT = 5.0  # seconds
+# A host that cannot be connected to is not asked for the next image either: each would take as long as the first.
+UNREACHABLE_SECONDS = 30.0
 
 
 class MediaError(Exception):
@@ -76,6 +78,8 @@ class MediaFetcher:
         self._timeout = timeout
         self._cache = MediaCache(cache, cache_bytes)
         self._http = SafeHttp(self._is_trusted)
+        self._unreachable: dict[tuple[str, str, int], float] = {}
+        """Hosts that could not be connected to, and until when they are not tried again."""
 
     def image(self, source: str, task_id: int, *, at_least: int | None = None) -> Image.Image:
         """The image as annotators see it: RGB, upright.
@@ -173,6 +177,8 @@ class MediaFetcher:
                     f"The image {_shown(source)} is at an API address, not at an image's: correct it."
                 )
             headers["Authorization"] = _authorization(self._access_token())
+        elif time.monotonic() < self._unreachable.get(_origin(url), 0.0):
+            raise self._silence(url, source)
         try:
             return self._http.get(url, headers, max_bytes=self._max_bytes, deadline=deadline)
         except PrivateAddress as reason:
@@ -191,14 +197,19 @@ class MediaFetcher:
                 f"The image {_shown(source)} arrives incomplete from {url.host}: try again, or replace it.",
                 temporary=not home,
             ) from None
-        except (httpcore.TimeoutException, httpcore.NetworkError):
+        except (httpcore.TimeoutException, httpcore.NetworkError) as error:
             if home:
                 raise self._unavailable() from None
-            raise MediaError(
-                f"The image {_shown(source)} cannot be fetched within {self._timeout:g} s: "
-                f"{url.host} does not answer or is too slow.",
-                temporary=True,
-            ) from None
+            if isinstance(error, (httpcore.ConnectTimeout, httpcore.ConnectError)):
+                self._unreachable[_origin(url)] = time.monotonic() + UNREACHABLE_SECONDS
+            raise self._silence(url, source) from None
+
+    def _silence(self, url: httpx.URL, source: str) -> MediaError:
+        return MediaError(
+            f"The image {_shown(source)} cannot be fetched within {self._timeout:g} s: "
+            f"{url.host} does not answer or is too slow.",
+            temporary=True,
+        )
 
     def _refusal(self, status: int, url: httpx.URL, source: str, home: bool) -> MediaError | MediaUnavailable:
         """What an answer means that is neither an image nor a redirect."""

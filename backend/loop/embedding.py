@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 from sqlalchemy import func, select, tuple_, update
 
 from backend.deployment import Deployment
@@ -21,6 +21,8 @@ from backend.engine import local, ray
 from backend.engine.work import Batch, Work, reason_of
 from backend.labelstudio.media import MediaError
 from backend.learners.embedding import SELF_SUPERVISED, SEPARATOR, Embedder, JoinedEmbedder, load_embedder
+from backend.learners.self_supervised import SIZE, SelfSupervisedEmbedder
+from backend.learners.weights import DamagedWeights
 from backend.loop.audit import random_order
 from backend.loop.rounds import latest_round
 from backend.settings import LoopSettings
@@ -101,27 +103,46 @@ def _usable_images(deployment: Deployment, project_id: int) -> int:
 
 
 def embedder_of(deployment: Deployment, learned: Round) -> Embedder:
-    """The embedder whose embeddings the learner of a round was trained on."""
+    """The embedder whose embeddings the learner of a round was trained on.
+
+    Raises:
+        DamagedWeights: it was lost, and another has taken its place.
+        BackboneUnavailable: it was lost, or the backbone can no longer be had.
+    """
     name, folder = learned.facts["embedder"], learned.facts["embedder_folder"]
     parts = [SELF_SUPERVISED if p.startswith(SELF_SUPERVISED) else p for p in name.split(SEPARATOR)]
-    return _load(deployment, learned.project_id, SEPARATOR.join(parts), folder, list)
+    embedder = _load(deployment, learned.project_id, SEPARATOR.join(parts), folder, list)
+    if embedder.name != name:
+        raise DamagedWeights(f"the embedder {name} of round {learned.number} is no longer there")
+    return embedder
 
 
 def _load(
     deployment: Deployment, project_id: int, name: str, folder: str, sample: Callable[[], Sequence[Image]]
 ) -> Embedder:
-    """Load an embedder once in a process, as long as it is in use."""
+    """Load an embedder once in a process, as long as it is in use and its file is there."""
     artifact = f"{project_artifacts(project_id)}/{folder}"
     key = (name, deployment.artifacts.address(artifact))
     with _loading:
         embedder = _loaded.pop(key, None)
-        if embedder is None:
+        if embedder is None or not _is_stored(deployment, artifact, embedder):
             with deployment.artifacts.updating(artifact) as directory:
                 embedder = load_embedder(name, directory, sample)
         _loaded[key] = embedder  # at the end: the last used
         if len(_loaded) > EMBEDDERS_KEPT:
             del _loaded[next(iter(_loaded))]
         return embedder
+
+
+def _is_stored(deployment: Deployment, artifact: str, embedder: Embedder) -> bool:
+    """Whether what was trained on a project's images is what other processes load, and the next start."""
+    parts = embedder.parts if isinstance(embedder, JoinedEmbedder) else (embedder,)
+    trained = [part.name for part in parts if isinstance(part, SelfSupervisedEmbedder)]
+    try:
+        stored = SelfSupervisedEmbedder.load(deployment.artifacts.reading(artifact)) if trained else None
+    except (FileNotFoundError, DamagedWeights):
+        return False
+    return stored is None or set(trained) == {stored.name}
 
 
 def _sample(deployment: Deployment, project_id: int) -> list[Image]:
@@ -131,7 +152,7 @@ def _sample(deployment: Deployment, project_id: int) -> list[Image]:
     def load(source: Source) -> Image | None:
         task_id, address = source
         try:
-            return deployment.media.image(address, task_id)
+            return _small(deployment.media.image(address, task_id, at_least=SIZE), SIZE)
         except MediaError:
             return None  # the embedding step tells about it
 
@@ -179,7 +200,8 @@ def embed_for_round(
 def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) -> bool:
     """Embed all images that have no embedding yet; one worker at a time does it for a project.
 
-    Returns whether there is something new for a round to rank.
+    Returns whether there is something new for a round to rank: not where all that is missing is on hosts that are
+    down. Those are tried again when this is called again.
     """
     with lease(deployment.database, f"embed:{project_id}") as held:
         if held is None:
@@ -187,12 +209,13 @@ def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) 
         folder = embedder_folder(deployment, project_id)
         embedder = embedder_for(deployment, project_id, settings, folder)
         tried: set[int] = set()  # an image whose host is down for the moment is left for later
+        stored = 0
         while True:
             with deployment.database.read() as session:
                 project = session.get(Project, project_id)
             missing = [i for i in _missing(deployment, project_id, embedder.name).tolist() if i not in tried]
             if not missing or project is None or project.state != ProjectState.ACTIVE:
-                return bool(tried)
+                return stored > 0
             on_ray = deployment.settings.ray_address and len(missing) > WORTH_A_CLUSTER
             chunk = missing[: EMBEDDED_ON_RAY if on_ray else EMBEDDED_HERE]
             sources = sources_of(deployment, project_id, chunk)
@@ -202,7 +225,7 @@ def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) 
                 batches = ray.map_images(sources, make, address=address, loaders=LOADERS)
             else:
                 batches = local.map_images(sources, embedding_work(deployment, embedder), loaders=LOADERS)
-            _store(deployment, project_id, embedder.name, batches, held)
+            stored += _store(deployment, project_id, embedder.name, batches, held)
             tried.update(chunk)
 
 
@@ -255,9 +278,15 @@ def embedding_work(
 
     def load(source: Source) -> Image:
         task_id, address = source
-        return deployment.media.image(address, task_id, at_least=embedder.size)
+        return _small(deployment.media.image(address, task_id, at_least=embedder.size), embedder.size)
 
     return Work(load, embedder.embed, failures)
+
+
+def _small(image: Image, side: int) -> Image:
+    """Not much larger than the square into which it will be squashed: many are held at a time."""
+    size = (min(image.width, 2 * side), min(image.height, 2 * side))
+    return image.resize(size, Resampling.BOX, reducing_gap=2.0)
 
 
 def _load_work(
@@ -273,19 +302,25 @@ def _store(
     embedder: str,
     batches: Iterable[Batch[Source, NDArray[np.float32]]],
     held: HeldLease | None = None,
-) -> None:
-    """Store embeddings as they are computed, many at a time; an image whose host is down is left for later."""
+) -> int:
+    """Store embeddings as they are computed, many at a time; an image whose host is down is left for later.
+
+    Returns how many images were embedded or found broken.
+    """
+    noted = 0
     done: list[Source] = []
     vectors: list[NDArray[np.float32]] = []
     broken: list[tuple[int, str]] = []
 
     def flush() -> None:
+        nonlocal noted
         if held is not None:
             held.check()
         if done:
             ids = [task_id for task_id, _ in done]
             deployment.embeddings.append(project_id, embedder, ids, np.concatenate(vectors))
         _note(deployment, project_id, embedder, done, broken)
+        noted += len(done) + len(broken)
         for gathered in (done, vectors, broken):
             gathered.clear()
 
@@ -301,6 +336,7 @@ def _store(
         if len(done) + len(broken) >= FLUSH:
             flush()
     flush()
+    return noted
 
 
 def sources_of(

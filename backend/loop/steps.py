@@ -14,7 +14,7 @@ from backend.loop.embedding import embed_for_round, note_broken, note_lost_embed
 from backend.loop.evaluation import measure
 from backend.loop.opinions import keep_opinions
 from backend.loop.round_run import ControlRun, RoundRun
-from backend.loop.rounds import CLEANED, rounds_with_models, served_round
+from backend.loop.rounds import CLEANED, LEARNER_OF, rounds_with_models, served_round
 from backend.loop.sync import sync
 from backend.store.artifacts import models
 from backend.store.leases import lease
@@ -41,8 +41,12 @@ def sync_step(run: RoundRun) -> None:
 def embed(run: RoundRun) -> None:
     """Embed what the round needs; the rest is left to the background."""
     if (earlier := run.learners_taken_from) is not None:
-        run.note_facts(**{name: earlier.facts.get(name) for name in EMBEDDING_FACTS})
-        return
+        if earlier.version in run.deployment.artifacts.names(models(run.project_id)):
+            run.note_facts(**{name: earlier.facts.get(name) for name in EMBEDDING_FACTS})
+            return
+        log.warning("embed: the model of round %d is no longer there; this round trains one", earlier.number)
+        run.note_facts(**{LEARNER_OF: None})
+        del run.learners_taken_from  # read again
     facts = embed_for_round(run.deployment, run.project_id, run.settings)
     embedder = facts["embedder"]
     if isinstance(embedder, str) and note_lost_embeddings(run.deployment, run.project_id, embedder):
@@ -118,7 +122,7 @@ def evaluate(run: RoundRun) -> None:
             told = measured["metric"], measured["score"], *measured["interval"], measured["total"]
             log.info("evaluate %s: %s %.3f (%.3f to %.3f) on %d tasks", one.control.name, *told)
     run.note_of_controls(noted)
-    run.note_facts(disagreements=learning.disagreements(run.deployment, run.project_id))
+    run.note_facts(**learning.disagreements(run.deployment, run.project_id))
 
 
 def score(run: RoundRun) -> None:

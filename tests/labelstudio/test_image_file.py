@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from backend.labelstudio import image_file
 from backend.labelstudio.image_file import FORMATS, BrokenImage, decode
 
 MAX_PIXELS = 1_000_000
@@ -176,3 +179,37 @@ def test_any_damage_is_survived(file_format: str, data: st.DataObject):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(BrokenImage):
         assert decode(bytes(damaged), max_pixels=MAX_PIXELS).mode == "RGB"
+
+
+@pytest.mark.parametrize(("pixels", "at_once"), [(40, 2), (60, 1), (1_000, 1)])
+def test_large_images_are_decoded_one_after_the_other(pixels: int, at_once: int):
+    room = image_file._Room(100)
+    inside, most, changed = 0, 0, threading.Lock()
+    all_are_there = threading.Barrier(4)
+
+    def decode_one() -> None:
+        nonlocal inside, most
+        all_are_there.wait()
+        with room.taken(pixels):
+            with changed:
+                inside += 1
+                most = max(most, inside)
+            threading.Event().wait(0.05)
+            with changed:
+                inside -= 1
+
+    with ThreadPoolExecutor(4) as threads:
+        for one in [threads.submit(decode_one) for _ in range(4)]:
+            one.result()
+    assert most <= at_once
+    with room.taken(100):  # all of it was given back
+        pass
+
+
+def test_an_image_that_cannot_be_decoded_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(image_file, "_room", image_file._Room(64 * 48))
+    data = encode(gradient(), "JPEG")
+    for _ in range(2):
+        with pytest.raises(BrokenImage):
+            decode(data[:-400], max_pixels=MAX_PIXELS)
+        assert decode(data, max_pixels=MAX_PIXELS).size == (64, 48)
