@@ -19,6 +19,7 @@ from backend.labelstudio.control import Control
 from backend.labelstudio.outlines import outlines
 from backend.labelstudio.pixels import bitmap, edges_of, filled, resized, rows, run_lengths
 from backend.labelstudio.regions import (
+    MAX_PIXELS,
     clipped,
     is_asked,
     known_labels,
@@ -31,9 +32,10 @@ from backend.labelstudio.regions import (
 )
 from backend.targets import Bitmap, MaskTarget, Polygon, Prediction
 
-MAX_PIXELS = 200_000_000  # of a mask
 OUTLINED = 2048  # pixels of the longer side of a mask when its outline is drawn: finer than a hand
-COMPARED = (1024, 1024)  # pixels at which annotators are compared where none of them tells the image's size
+COMPARED = 2048  # the same, when annotators are compared
+UNKNOWN_SIZE = (1024, 1024)  # pixels at which they are where none of them tells the image's size
+LONGEST = 1_000  # sides of the image that a polygon's outline may be long: its pixels are listed one by one
 
 Region = Polygon | Bitmap
 
@@ -41,9 +43,10 @@ Region = Polygon | Bitmap
 def read(result: Sequence[Any], control: Control) -> MaskTarget | None:
     """The regions of one annotation: none at all says that all is background; none that is usable tells nothing.
 
-    Left out are an open polygon or one of fewer than 3 points, an empty mask, and run lengths or a picture that cannot
-    be read or are of another size. A region without a label, or whose label the config no longer has, is kept as one to
-    be ignored; of several labels, the first counts. Corners of a polygon outside the image are moved to its edge.
+    Left out are an open polygon, one of fewer than 3 points or with an endless outline, an empty mask, and run lengths
+    or a picture that cannot be read or are of another size. A region without a label, or whose label the config no
+    longer has, is kept as one to be ignored; of several labels, the first counts. Corners of a polygon outside the
+    image are moved to its edge.
     """
     regions: list[Region] = []
     size = None
@@ -62,7 +65,8 @@ def combine(answers: Sequence[MaskTarget], control: Control) -> MaskTarget:
     """The answer that agrees most with the others: by the mean over classes of intersection over union."""
     if len(answers) == 1:
         return answers[0]
-    width, height = next(((one.width, one.height) for one in answers if one.width), COMPARED)
+    width, height = next(((one.width, one.height) for one in answers if one.width), UNKNOWN_SIZE)
+    width, height = _at_most(width, height, COMPARED)
     masks = [_classes(answer, width, height) for answer in answers]
     chosen, agreement = medoid(range(len(answers)), lambda i, j: _mean_overlap(masks[i], masks[j]))
     return replace(answers[chosen], annotators=len(answers), agreement=agreement)
@@ -116,12 +120,18 @@ def _polygon(value: Mapping[str, Any], label: str | None) -> Polygon | None:
         if x is None or y is None:
             return None
         corners.append((clipped(x / 100), clipped(y / 100)))
-    return Polygon(label, tuple(corners)) if len(set(corners)) >= 3 else None
+    return Polygon(label, tuple(corners)) if len(set(corners)) >= 3 and _length(corners) <= LONGEST else None
+
+
+def _length(corners: Sequence[tuple[float, float]]) -> float:
+    """Of the outline, in sides of the image."""
+    x, y = np.abs(np.diff(np.array([*corners, corners[0]]), axis=0)).T
+    return float(np.maximum(x, y).sum())
 
 
 def _brush(value: Mapping[str, Any], label: str | None, size: tuple[int, int] | None) -> Bitmap | None:
     rle = value.get("rle")
-    if not isinstance(rle, list) or size is None or size[0] * size[1] > MAX_PIXELS:
+    if not isinstance(rle, list) or size is None:
         return None
     width, height = size
     edges = brush.decode(rle, width * height)
@@ -156,11 +166,16 @@ def _outlines(region: Region, width: int, height: int) -> Iterator[Sequence[tupl
             raise ValueError(f"a polygon needs three corners, not {region.points}")
         yield region.points
         return
-    reduction = max(1.0, max(region.width, region.height) / OUTLINED)
-    width, height = (max(1, round(side / reduction)) for side in (region.width, region.height))
+    width, height = _at_most(region.width, region.height, OUTLINED)
     mask = np.concatenate(list(rows(region, width, height)))
     for outline in outlines(mask):
         yield [(x, y) for x, y in (outline / (width, height)).tolist()]
+
+
+def _at_most(width: int, height: int, longest: int) -> tuple[int, int]:
+    """The size, reduced so that the longer side has at most so many pixels."""
+    reduction = max(1.0, max(width, height) / longest)
+    return max(1, round(width / reduction)), max(1, round(height / reduction))
 
 
 def _area(points: Sequence[Sequence[float]]) -> float:

@@ -11,6 +11,7 @@ from backend.labelstudio.control import Control
 # Digits of a percentage that are written: far below a pixel, and above the noise of dividing and multiplying by 100.
 DIGITS = 10
 MAX_SIDE = 1_000_000  # pixels that an image may have in a row or column
+MAX_PIXELS = 200_000_000  # and in all
 
 
 def regions_of(result: Sequence[Any], name: str, to_name: str) -> Iterator[Mapping[str, Any]]:
@@ -39,9 +40,9 @@ def known_labels(region: Mapping[str, Any], control: Control) -> list[str]:
 
 
 def size_of(region: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Width and height in pixels of the image that a region was drawn on, upright."""
+    """Width and height in pixels of the image that a region was drawn on, upright; None beyond any image's."""
     width, height = (_pixels(region.get(name)) for name in ("original_width", "original_height"))
-    return (width, height) if width and height else None
+    return (width, height) if width and height and width * height <= MAX_PIXELS else None
 
 
 def number(value: Any) -> float | None:

@@ -109,6 +109,7 @@ UNUSABLE = {
     "points of three": polygon([[0, 0, 0], [1, 1, 1], [0, 1, 2]]),
     "points that are none": polygon("abc"),
     "infinite": polygon([[0, 0], [1, float("inf")], [0, 1]]),
+    "endless": polygon([[100 * (i % 2), 100 * (i // 2 % 2)] for i in range(1, 2_000)]),
     "open polygon": polygon([[0, 0], [50, 0], [50, 100]], closed=False),
     "empty mask": brush(MASK * 0),
     "longer": brush(MASK, size=(4, 2)),
@@ -189,6 +190,14 @@ def test_agreement_of_polygons_and_of_nothing():
 def test_agreement_of_bitmasks_of_different_sizes():
     large = np.kron(MASK, np.ones((2, 2), np.uint8))
     target = read(BITMASK, annotation(bitmask(png(MASK)), by=1), annotation(bitmask(png(large)), by=2))
+    assert target is not None and target.agreement == 1
+
+
+def test_annotators_of_an_enormous_image_can_be_compared():
+    """COCO's tools would take 4 bytes a pixel, of a million times a million."""
+    half = polygon([[0, 0], [50, 0], [50, 100], [0, 100]])
+    enormous = half | {"original_width": 1_000_000, "original_height": 1_000_000}
+    target = read(POLYGON, annotation(enormous, by=1), annotation(enormous, by=2))
     assert target is not None and target.agreement == 1
 
 
