@@ -39,6 +39,7 @@ from backend.store.tables import Project, ProjectState
 log = logging.getLogger(__name__)
 
 WORKERS = 4  # threads: rounds and topping up go on while a pool is being embedded
+IN_BACKGROUND = 2  # of them, at most, that embed a pool or lay out a map
 CLAIM = 1.0  # seconds in which a thread finds out when its nudge is to come
 REDIS_PATIENCE = 3.0  # seconds that Redis may be silent; a nudge that is lost is made good
 
@@ -58,6 +59,7 @@ class Jobs:
         self._nudged: dict[int, float] = {}
         self._debounced: dict[int, float] = {}
         self._nudging = threading.Lock()
+        self._background = threading.BoundedSemaphore(IN_BACKGROUND)
 
     def nudge(self, project_id: int, delay: float = 0.0) -> None:
         """Have a worker look at a project, after `delay` seconds; nudges that would come sooner anyway count.
@@ -165,8 +167,20 @@ class Jobs:
         with about(project=project_id), _outage_passes("the preview"):
             make_preview(self.deployment, project_id)
 
+    @contextmanager
+    def _in_background(self) -> Iterator[bool]:
+        """Whether a thread may take up what may last for hours; if not, the minute's `reconcile` asks for it again."""
+        free = self._background.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                self._background.release()
+
     def _run_embed(self, project_id: int) -> None:
-        with about(project=project_id), _outage_passes("embedding the pool"):
+        with about(project=project_id), _outage_passes("embedding the pool"), self._in_background() as free:
+            if not free:
+                return
             try:
                 settings = project_settings(self.deployment, project_id)
                 if settings is not None and embed_pool(self.deployment, project_id, settings):
@@ -181,7 +195,9 @@ class Jobs:
                 log.warning("embedding the pool pauses: %s", error)
 
     def _run_map(self, project_id: int) -> None:
-        with about(project=project_id), _outage_passes("the map"):
+        with about(project=project_id), _outage_passes("the map"), self._in_background() as free:
+            if not free:
+                return
             try:
                 update_map(self.deployment, project_id)
             except (LeaseLost, DamagedEmbeddings, StorageUnavailable) as error:
