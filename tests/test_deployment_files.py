@@ -66,6 +66,8 @@ def test_compose_sets_only_what_exists() -> None:
         assert set(COMPOSE["services"][service]["environment"]) <= names
     label_studio = COMPOSE["services"]["label-studio"]["environment"]
     assert label_studio["ML_BLOCK_LOCAL_IP"] == label_studio["SSRF_PROTECTION_ENABLED"] == "false"
+    assert label_studio["LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK"] == "true"  # because of the former
+    assert {"LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"} <= label_studio.keys()
     assert label_studio[BATCHED_IMPORT] == "true"
     assert COMPOSE["services"]["label-studio"]["image"].endswith(":1.23.2")
 
