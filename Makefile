@@ -18,14 +18,17 @@ demo: install
 
 # Tests that start servers and workers of their own, which would starve one another where cores are few.
 WITH_SERVERS := tests/demo tests/doctor tests/engine/test_ray.py tests/end_to_end
-# First, so that none of them runs on alone at the end.
-LONGEST := $(addprefix tests/end_to_end/test_,soak.py recovery.py vision_tasks.py)
+# First, so that none of them runs on alone at the end. (A process that runs a file of one test has a second one waiting:
+# here the short one.)
+LONGEST := $(addprefix tests/end_to_end/test_,soak.py recovery.py slow_clients.py vision_tasks.py)
 AT_ONCE ?= 1
-# Unit tests that use no store, or name the one that they use: another would change nothing.
+# Tests that use no store, or name the one that they use, or hardly use it: another would change nothing.
 OF_ANY_STORE := $(addprefix tests/,docs engine labelstudio learners peers simulation strategies) \
-  $(addprefix tests/security/test_,fuzzed_parsers.py hostile_images.py no_pickle.py)
-# With servers, those that are about the state. STORE=postgresql runs any other; all of them take 26 minutes there.
-ON_BOTH_STORES := $(addprefix tests/end_to_end/test_,recovery.py changes.py closed_loop.py connection.py metrics.py)
+  $(addprefix tests/security/test_,fuzzed_parsers.py hostile_images.py no_pickle.py) \
+  $(addprefix tests/loop/test_,events_together.py label_errors.py random_order.py) \
+  $(addprefix tests/store/test_,artifacts.py embeddings.py together.py) tests/test_deployment_files.py tests/test_logs.py
+SERVERS_OF_ANY_STORE := tests/demo tests/engine/test_ray.py \
+  $(addprefix tests/end_to_end/test_,faults.py object_storage.py results_in_browser.py slow_clients.py soak.py)
 
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(WITH_SERVERS))
@@ -33,7 +36,7 @@ SERVER_TESTS := $(PYTEST) --numprocesses $(AT_ONCE) --dist loadfile --no-loadsco
 SERVER_FILES := $(LONGEST) \
   $(filter-out $(LONGEST) tests/end_to_end,$(WITH_SERVERS) $(wildcard tests/end_to_end/test_*.py))
 
-## Linters, types and all tests on SQLite, those about the state on PostgreSQL with Redis, too.
+## Linters, types and all tests on SQLite, and those on PostgreSQL with Redis to which the store makes a difference.
 ## TESTS=tests/strategies runs a part, on STORE=sqlite or STORE=postgresql; AT_ONCE=2 runs two files of the tests with
 ## servers at once.
 test: lint $(PEERS_INSTALLED) $(ASSETS)
@@ -43,7 +46,7 @@ else
 	$(UNIT_TESTS)
 	$(UNIT_TESTS) --store postgresql $(addprefix --ignore=,$(OF_ANY_STORE))
 	$(SERVER_TESTS) $(SERVER_FILES)
-	$(SERVER_TESTS) --store postgresql $(ON_BOTH_STORES)
+	$(SERVER_TESTS) --store postgresql $(filter-out $(SERVERS_OF_ANY_STORE),$(SERVER_FILES))
 endif
 
 lint: $(INSTALLED)

@@ -151,7 +151,7 @@ def new_annotator(label_studio: LabelStudioServer) -> Callable[[], str]:
     return lambda: label_studio.add_user(f"{uuid.uuid4().hex}@example.com", uuid.uuid4().hex)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_project(label_studio: LabelStudioServer, local_files: Path) -> Callable[..., DigitsProject]:
     """Makes a project of digits on the session's server; see `make_digits_project`."""
 

@@ -1,13 +1,22 @@
 """The backend's processes, against the session's Label Studio."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
+from sklearn.datasets import load_digits
 
 from backend.demo.label_studio import LabelStudioServer
 from backend.labelstudio.client import LabelStudio
+from backend.learners.self_supervised import SelfSupervisedEmbedder
+from backend.loop.embedding import POOL_SIZES
+from backend.store.artifacts import project_artifacts
+from tests.conftest import DigitsProject
 from tests.end_to_end.running_loop import RunningLoop
 
 expect.set_options(timeout=60_000)  # ms; a test's machine may be busy
@@ -19,6 +28,34 @@ def loop(label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFacto
     running = RunningLoop.on(label_studio, tmp_path_factory.mktemp("backend"))
     with running.processes:
         yield running
+
+
+@pytest.fixture(scope="session")
+def digits_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an embedder of digits: to train one for each project would take longer than all the rest.
+
+    The demo and the loop on object storage train their own.
+    """
+    folder = tmp_path_factory.mktemp("embedder")
+    images = [Image.fromarray((pixels * 15.9375).astype("uint8")) for pixels in load_digits().images[:200]]
+    SelfSupervisedEmbedder.train(images).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_project(
+    make_project: Callable[..., DigitsProject], loop: RunningLoop, digits_embedder: Path
+) -> Callable[..., DigitsProject]:
+    """Makes a project of digits that has an embedder; see `make_digits_project`."""
+
+    def make(images: int = 12, **settings: Any) -> DigitsProject:
+        project = make_project(images, **settings)
+        for stage in range(len(POOL_SIZES) + 1):
+            key = f"{project_artifacts(project.id)}/embedder-{stage}"
+            shutil.copytree(digits_embedder, loop.deployment.settings.model_dir / key)
+        return project
+
+    return make
 
 
 @pytest.fixture
