@@ -2,7 +2,10 @@
 
 import os
 import shutil
-import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -13,6 +16,7 @@ from backend.settings import Settings
 PROCESSES = 2
 TIMEOUT = 300  # seconds until a process that does nothing any more is replaced
 COUNTERS = "PROMETHEUS_MULTIPROC_DIR"  # read by Prometheus' library when it is imported
+MEMORY = Path("/dev/shm")  # noqa: S108 (what is made there has a name that nobody knows before)
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -34,6 +38,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "worker_class": "backend.gunicorn_worker.Worker",
             "threads": THREADS,
             "timeout": TIMEOUT,
+            "sendfile": False,  # it would wait for a client that does not read
             "control_socket_disable": True,
             "when_ready": _load_program,
         }
@@ -50,20 +55,26 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until the end."""
-        _share_counters(self._settings)
-        super().run()
+        with _shared_counters(self._settings):
+            super().run()
 
 
 def _load_program(_arbiter: object) -> None:
     import backend.app  # noqa: F401
 
 
-def _share_counters(settings: Settings) -> None:
+@contextmanager
+def _shared_counters(settings: Settings) -> Iterator[None]:
     """Have the processes add up what they count, in files, from zero at each start.
 
-    The folder is emptied, of the files of processes that are dead as well.
+    In memory where that can be had: on a full disk, a process that counts would be killed.
     """
-    folder = settings.model_dir.absolute() / "metrics" / f"{socket.gethostname()}-{settings.port}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    os.environ[COUNTERS] = str(folder)
+    parent = MEMORY if os.access(MEMORY, os.W_OK) else None
+    folder = tempfile.mkdtemp(prefix=f"active-learning-{settings.port}-", dir=parent)
+    os.environ[COUNTERS] = folder
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() == process:  # those that it has forked end here, too
+            shutil.rmtree(folder, ignore_errors=True)

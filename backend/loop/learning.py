@@ -28,6 +28,7 @@ from backend.targets import Target
 LARGEST_VALIDATION_SHARE = 1 / 3
 # Pixels of the shorter side with which images are loaded for training; learners work on less.
 TRAINING_SIDE = 640
+DISAGREEMENTS_KEPT = 100  # tasks that a round names
 
 
 class BrokenExample(Exception):
@@ -148,15 +149,15 @@ def embed_as(deployment: Deployment, learned: Round) -> Embed:
     return lambda images: embedder_of(deployment, learned).embed(images)[:, columns]
 
 
-def disagreements(deployment: Deployment, project_id: int) -> list[int]:
-    """Tasks on which the annotators do not agree."""
+def disagreements(deployment: Deployment, project_id: int) -> dict[str, Any]:
+    """What a round notes of tasks on which the annotators do not agree: the first ones, and how many there are."""
+    split = (Task.project_id == project_id) & Task.target.is_not(None) & (Task.agreement < 1)
+    first = select(Task.id).where(split).order_by(Task.id).limit(DISAGREEMENTS_KEPT)
     with deployment.database.read() as session:
-        rows = session.execute(
-            select(Task.id, Task.agreement)
-            .where(Task.project_id == project_id, Task.target.is_not(None), Task.agreement < 1)
-            .order_by(Task.id)
-        ).all()
-    return [row.id for row in rows]
+        return {
+            "disagreements": list(session.scalars(first)),
+            "disagreement_count": session.scalar(select(func.count()).where(split)),
+        }
 
 
 def labeled_count(deployment: Deployment, project_id: int) -> int:

@@ -106,25 +106,21 @@ def clean_up(deployment: Deployment, current: Round) -> bool:
     Returns:
         Whether all of it is gone.
     """
-    with deployment.database.read() as session:
-        earlier = {
-            other.version: other.id
-            for other in session.scalars(
-                # Not a later one, which may be publishing right now.
-                select(Round).where(Round.project_id == current.project_id, Round.id < current.id)
-            )
-        }
+    # Not a later one, which may be publishing right now.
+    earlier = (Round.project_id == current.project_id) & (Round.id < current.id)
     with deployment.database.write() as session:
-        session.execute(delete(QueueEntry).where(QueueEntry.round_id.in_(earlier.values())))
+        session.execute(delete(QueueEntry).where(QueueEntry.round_id.in_(select(Round.id).where(earlier))))
     counts = deployment.label_studio.model_versions(current.project_id)
-    left = {version: count for version, count in counts.items() if version in earlier}
+    with deployment.database.read() as session:
+        ours = session.scalars(select(Round.version).where(earlier).order_by(Round.id))
+        left = {version: counts[version] for version in ours if version in counts}
 
     def may_delete() -> bool:
         return sum(left.values()) > KEPT_PREDICTIONS or is_lull(deployment.database, current.project_id)
 
     if left and may_delete():
         _let_requests_end(deployment, current.project_id)
-    for version in sorted(left, key=lambda version: earlier[version]):
+    for version in list(left):  # the oldest first
         if not may_delete():
             return False
         deployment.label_studio.delete_predictions(current.project_id, version)

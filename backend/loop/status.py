@@ -132,9 +132,10 @@ def learned(deployment: Deployment, served: Round) -> list[str]:
     if facts.get("stop"):
         sentences.append(f"You may stop: {facts['stop']}.")
     if disagreements := facts.get("disagreements"):
+        count = facts.get("disagreement_count", len(disagreements))  # rounds of before noted them all
         shown = ", ".join(f"#{task_id}" for task_id in disagreements[:NEXT_SHOWN])
-        more = ", ..." if len(disagreements) > NEXT_SHOWN else ""
-        sentences.append(f"Annotators disagree on {_count(len(disagreements), 'task')}: {shown}{more}.")
+        more = ", ..." if count > NEXT_SHOWN else ""
+        sentences.append(f"Annotators disagree on {_count(count, 'task')}: {shown}{more}.")
     if to_embed := facts.get("to_embed"):
         with deployment.database.read() as session:
             lacking = Task.embedded.is_distinct_from(facts["embedder"]) & Task.broken.is_(None)

@@ -1,6 +1,6 @@
 """The step decide: whether to recommend that labeling stops, and on what evidence."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from backend.learners.learner import Answers, Learner
 from backend.learners.tasks import has_several_classes, looks_at_pixels
 from backend.learners.weights import DamagedWeights
 from backend.loop.answering import answers_about
-from backend.loop.learning import control_facts, learner_of, was_trained
+from backend.loop.learning import learner_of, was_trained
 from backend.loop.rounds import served_round
 from backend.settings import LoopSettings
 from backend.store.tables import Round
@@ -22,26 +22,28 @@ from strategies.stopping import Progress, agreement, criterion, residual_uncerta
 
 POOL_SAMPLE = 2_000  # images of the pool on which successive models are compared
 PIXEL_SAMPLE = 200  # where the learner has to look at them
+FACTS = ("labels", "pool", "controls")  # of a round: all that its progress is read from
 
 
 def recommend_stop(
     deployment: Deployment, current: Round, controls: Sequence[Control], settings: LoopSettings
 ) -> str | None:
     """A clause that recommends to stop, with its evidence; None: go on, as long as any control gains by it."""
+    told = (
+        select(*(Round.facts[name].label(name) for name in FACTS))
+        .where(
+            Round.project_id == current.project_id,
+            Round.number < current.number,
+            Round.published_at.is_not(None),
+            Round.label_config == current.label_config,
+        )
+        .order_by(Round.number)
+    )
     with deployment.database.read() as session:
-        earlier = session.scalars(
-            select(Round)
-            .where(
-                Round.project_id == current.project_id,
-                Round.number < current.number,
-                Round.published_at.is_not(None),
-                Round.label_config == current.label_config,
-            )
-            .order_by(Round.number)
-        ).all()
+        earlier = [row._asdict() for row in session.execute(told)]
     found: dict[str, None] = {}
     for control in controls:
-        history = by_labels(progress(row, control) for row in (*earlier, current))
+        history = by_labels(progress(facts, control) for facts in (*earlier, current.facts))
         evidence = criterion(settings.stopping).evidence(history)
         if evidence is None:
             return None
@@ -62,17 +64,17 @@ def by_labels(rounds: Iterable[Progress]) -> list[Progress]:
     return history
 
 
-def progress(row: Round, control: Control) -> Progress:
+def progress(facts: Mapping[str, Any], control: Control) -> Progress:
     """What a round's facts tell of how labeling stands, as far as one control goes."""
-    facts = control_facts(row, control)
-    measured = facts.get("measured")
+    of_control = (facts.get("controls") or {}).get(control.name, {})
+    measured = of_control.get("measured")
     return Progress(
-        labels=row.facts.get("labels", 0),
-        pool=row.facts.get("pool", 0),
+        labels=facts.get("labels") or 0,
+        pool=facts.get("pool") or 0,
         accuracy=measured and measured["score"],
         interval=measured and tuple(measured["interval"]),
-        agreement=facts.get("agreement"),
-        uncertainty=facts.get("uncertainty"),
+        agreement=of_control.get("agreement"),
+        uncertainty=of_control.get("uncertainty"),
     )
 
 

@@ -5,7 +5,7 @@ Where Label Studio's own counts then differ from ours (some of its changes leave
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -22,10 +22,11 @@ from backend.loop.events import START_TRAINING, forget_covered, last_event, pend
 from backend.settings import LoopSettings
 from backend.store.database import upsert
 from backend.store.ids import read_ids
-from backend.store.tables import Project, Task
+from backend.store.tables import Event, Project, Task
 
 log = logging.getLogger(__name__)
 
+TASKS_CREATED = "TASKS_CREATED"  # what is told of new tasks
 CHUNK = 500
 # A change with an earlier time may become visible after one with a later time, while transactions overlap.
 OVERLAP = timedelta(seconds=10)
@@ -59,8 +60,8 @@ def sync(deployment: Deployment, project_id: int) -> None:
     since = None if reread or project.synced_until is None else project.synced_until - OVERLAP
     changed = label_studio.tasks(project_id, changed_since=since)
     _store_tasks(deployment, project_id, config, changed, share)
-    # Where Label Studio's clock was put back, a change of now looks older than the last sync.
-    if told := _still_touched(deployment, project_id):
+    # `labels_differ` passes these over; and where Label Studio's clock was put back, a change of now looks older.
+    if told := _still_unread(deployment, project):
         _store_tasks(deployment, project_id, config, label_studio.tasks_by_id(project_id, told), share)
     if not _counts_agree(deployment, remote):
         _forget_deleted(deployment, project_id)
@@ -87,28 +88,40 @@ def sync(deployment: Deployment, project_id: int) -> None:
 
 
 def labels_differ(deployment: Deployment, project: Project) -> bool:
-    """Whether the tasks that changed since the last sync are labeled otherwise than the store knows.
+    """Whether the tasks that changed since the last sync are labeled or skipped otherwise than the store knows.
 
-    Where they are not (storing a prediction also counts as a change of its task), they are not looked at again.
+    Where they are not (storing a prediction also counts as a change of its task), they are not looked at again: the
+    next sync reads those that an event names, and new ones of which no webhook told are named by an event here.
     """
     until = deployment.label_studio.latest_change(project.id)
     if until is None or project.synced_until is None or until <= project.synced_until:
         return False
     config = read_labeling_config(project.label_config)
     changed = deployment.label_studio.tasks(project.id, changed_since=project.synced_until - OVERLAP)
+    new: list[int] = []
     for row in [_row(project.id, config, task) for task in changed]:
         with deployment.database.read() as session:
             task = session.get(Task, (project.id, row["id"]))
-        known = (
-            {name: getattr(task, name) for name in ("source", "target", "labeled", "ground_truth", "groups")}
-            if task
-            else {"target": None}
-        )
-        if any(row[name] != value for name, value in known.items()):
+        if _differs(row, task):
             return True
+        if task is None:
+            new.append(row["id"])
+    untold = sorted(set(new) - _added(deployment, project))
     with deployment.database.write() as session:
+        if untold:
+            session.add(Event(project_id=project.id, action=TASKS_CREATED, task_ids=untold))
         session.execute(update(Project).where(Project.id == project.id).values(synced_until=until))
     return False
+
+
+def _differs(row: Mapping[str, Any], known: Task | None) -> bool:
+    """Whether what Label Studio has of a task calls for a round: not where it is only new, or its skip was told."""
+    if known is None:
+        return row["target"] is not None
+    compared = ["source", "target", "labeled", "ground_truth", "groups"]
+    if not known.touched:
+        compared.append("skips")
+    return any(row[name] != getattr(known, name) for name in compared)
 
 
 def _store_tasks(
@@ -165,11 +178,20 @@ def _store_chunk(deployment: Deployment, project_id: int, chunk: list[dict[str, 
         upsert(session, Task, chunk)
 
 
-def _still_touched(deployment: Deployment, project_id: int) -> list[int]:
+def _still_unread(deployment: Deployment, project: Project) -> list[int]:
     """Tasks that an event names, and that have not been read since."""
+    ours = select(Task.id).where(Task.project_id == project.id)
+    added = _added(deployment, project)
     with deployment.database.read() as session:
-        touched = select(Task.id).where(Task.project_id == project_id, Task.touched)
-        return list(session.scalars(touched))
+        if added:
+            added.difference_update(read_ids(session, ours).tolist())
+        return [*session.scalars(ours.where(Task.touched)), *sorted(added)]
+
+
+def _added(deployment: Deployment, project: Project) -> set[int]:
+    """Tasks that were added, by the events that no sync has covered yet."""
+    events = pending_events(deployment.database, project)
+    return {task_id for event in events if event.action == TASKS_CREATED for task_id in event.task_ids}
 
 
 def _counts_agree(deployment: Deployment, before: RemoteProject) -> bool:

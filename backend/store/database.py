@@ -27,7 +27,9 @@ PATIENCE = (
     60.0  # seconds that PostgreSQL may be silent, else a machine that is gone would be waited for for ever
 )
 AWAY = "The database cannot be used for now. No label is lost: they are in Label Studio, and are found when it is back."
-STOPPING = "'57P0"  # how PostgreSQL's codes begin when it is told to stop, or still starts
+# How PostgreSQL's codes begin where trying again helps: it lacks memory, disk or connections; transactions are in each
+# other's way; somebody holds a lock; it is told to stop, or still starts.
+PASSING = ("53", "40001", "40P01", "55P03", "57P0")
 
 
 class Database:
@@ -90,7 +92,15 @@ def is_outage(error: BaseException) -> bool:
     """Whether an error says that the database cannot be used for now, as while its server restarts."""
     if isinstance(error, OperationalError | InterfaceError | NoFreeConnection):
         return True
-    return isinstance(error, DatabaseError) and (error.connection_invalidated or STOPPING in str(error.orig))
+    return isinstance(error, DatabaseError) and (
+        error.connection_invalidated or _code(error.orig).startswith(PASSING)
+    )
+
+
+def _code(error: BaseException | None) -> str:
+    """PostgreSQL's code of an error: pg8000 raises the same for all, with the fields of the server's message."""
+    fields = error.args[0] if error and error.args else None
+    return str(fields.get("C", "")) if isinstance(fields, dict) else ""
 
 
 def upsert(session: Session, table: type[Base], rows: Iterable[Mapping[str, Any]]) -> None:

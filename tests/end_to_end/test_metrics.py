@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,12 +17,15 @@ from backend.demo.backend import BackendProcesses
 from backend.demo.label_studio import free_port
 from backend.loop.publishing import remaining
 from backend.loop.steps import STEPS
+from backend.server import MEMORY
+from backend.store.tables import Round
 from tests.conftest import DigitsProject
 from tests.end_to_end.running_loop import PATIENCE, RunningLoop, digits_config, wait_for
 
 DASHBOARD = Path(__file__).parents[2] / "grafana" / "active-learning.json"
 FAST = {"labels_per_round": 8, "minimum_labels": 5, "debounce_seconds": 0, "window": 12, "audit_share": 0.25}
 USER, PASSWORD = "prometheus", "a password"
+RECORDED = ("active_learning_events_total", "ANNOTATION_CREATED", "recorded")
 
 Samples = dict[tuple[str, ...], float]
 
@@ -37,19 +41,26 @@ def scrape(url: str, auth: tuple[str, str] | None = None) -> Samples:
     }
 
 
-def test_a_scrape_after_a_round_tells_what_the_store_holds(
+@pytest.fixture(scope="module")
+def labeled(
     loop: RunningLoop, make_project: Callable[..., DigitsProject]
-) -> None:
+) -> tuple[DigitsProject, Round, float]:
+    """A project, its trained round, and how many labels were counted before its own."""
     project = make_project(60, label_config=digits_config(**FAST))
-    number = str(project.id)
     loop.connect(project.id)
     loop.wait_for_round(project.id, 0)
-    recorded = ("active_learning_events_total", "ANNOTATION_CREATED", "recorded")
-    before = scrape(loop.processes.url).get(recorded, 0)
+    before = scrape(loop.processes.url).get(RECORDED, 0)
     annotator = loop.annotator(project.id)
     for task_id in loop.queue(project.id)[:8]:
         annotator.choose(task_id, "digit", "image", [str(project.digits[task_id])])
-    done = loop.wait_for_round(project.id, 1)
+    return project, loop.wait_for_round(project.id, 1), before
+
+
+def test_a_scrape_after_a_round_tells_what_the_store_holds(
+    loop: RunningLoop, labeled: tuple[DigitsProject, Round, float]
+) -> None:
+    project, done, before = labeled
+    number = str(project.id)
 
     def queue_agrees() -> Samples | None:  # it may be topped up right now
         found = scrape(loop.processes.url)
@@ -59,7 +70,7 @@ def test_a_scrape_after_a_round_tells_what_the_store_holds(
         return found if left == remaining(loop.deployment, done) else None
 
     found = wait_for("a scrape of the queue", queue_agrees)
-    assert found[recorded] == before + 8
+    assert found[RECORDED] == before + 8
     measured = done.facts["controls"]["digit"]["measured"]
     labels = ("digit", measured["metric"], number)
     low, high = measured["interval"]
@@ -102,15 +113,9 @@ def _the_round_kept_its_lines(log: str) -> None:
 
 
 def test_the_grafana_dashboard_asks_for_what_there_is(
-    loop: RunningLoop, make_project: Callable[..., DigitsProject]
+    loop: RunningLoop, labeled: tuple[DigitsProject, Round, float]
 ) -> None:
-    project = make_project(20, label_config=digits_config(**FAST))
-    loop.connect(project.id)
-    loop.wait_for_round(project.id, 0)
-    annotator = loop.annotator(project.id)
-    for task_id in loop.queue(project.id)[:8]:
-        annotator.choose(task_id, "digit", "image", [str(project.digits[task_id])])
-    loop.wait_for_round(project.id, 1)
+    project, *_ = labeled
     # An error and a prediction, so that those are counted.
     assert httpx.get(f"{loop.processes.url}/nowhere", trust_env=False).status_code == 404
     asked = {"project": f"{project.id}.0", "label_config": digits_config(**FAST), "tasks": [{"id": 1}]}
@@ -140,7 +145,12 @@ def server(tmp_path: Path) -> Iterator[BackendProcesses]:
         processes.stop()
 
 
-def test_the_processes_of_a_server_add_up_what_they_count(server: BackendProcesses, tmp_path: Path) -> None:
+def counters(server: BackendProcesses) -> list[Path]:
+    """The folders in which the processes of a server count."""
+    return list(MEMORY.glob(f"active-learning-{server.environment['PORT']}-*"))
+
+
+def test_the_processes_of_a_server_add_up_what_they_count(server: BackendProcesses) -> None:
     health = ("active_learning_request_duration_seconds_count", "/health", "2xx")
     asked = 0
 
@@ -151,7 +161,7 @@ def test_the_processes_of_a_server_add_up_what_they_count(server: BackendProcess
             return False
 
     def counting() -> dict[int, Path]:  # processes that have counted a request
-        files = (tmp_path / "metrics").glob("*/histogram_*.db")
+        files = [path for folder in counters(server) for path in folder.glob("histogram_*.db")]
         return {int(re.sub(r"\D", "", path.stem)): path for path in files}
 
     def both_asked() -> bool:
@@ -171,7 +181,26 @@ def test_the_processes_of_a_server_add_up_what_they_count(server: BackendProcess
     os.kill(next(iter(counting())), signal.SIGKILL)
     wait_for("a new process", lambda: both_asked() and len(counting()) == 3)
     assert scrape(server.url, (USER, PASSWORD))[health] == asked
+
+    _, ended, _ = server.pids("serve")
+    os.kill(ended, signal.SIGTERM)
+    wait_for("the end of a process", lambda: ended not in server.pids("serve"))
+    wait_for("another process", lambda: both_asked() and len(counting()) == 4)
+    assert scrape(server.url, (USER, PASSWORD))[health] == asked
+    (folder,) = counters(server)
+    assert folder.stat().st_mode & 0o777 == 0o700
     server.stop()
+    assert counters(server) == []
     lines = [json.loads(line) for line in server.log("serve").read_text().splitlines()]
     assert any("Booting worker" in line["message"] for line in lines)
     assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, lines))
+
+
+def test_a_server_that_cannot_start_leaves_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = BackendProcesses({"MODEL_DIR": str(tmp_path), "PORT": str(port)})
+        server.start_process("serve")
+        assert server.wait("serve", PATIENCE) == 1
+    assert "in use" in server.log_tail("serve")
+    assert counters(server) == []

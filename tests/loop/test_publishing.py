@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import update
+from sqlalchemy import Text, cast, event, insert, literal, select, update
 
 from backend.demo.label_studio import LabelStudioServer
 from backend.deployment import Deployment
@@ -19,6 +19,7 @@ from backend.store.tables import Event, Project, ProjectState, QueueEntry, Round
 from tests.conftest import LABEL_CONFIG, DigitsProject
 
 VERSIONS = ("round-0-a", "round-1-b", "round-2-c")
+ROUNDS = 70_000
 
 
 class Published:
@@ -124,3 +125,27 @@ def test_a_slow_import_is_told_with_the_remedy(
         f"its annotators waited meanwhile. Where the project is large, start it with {BATCHED_IMPORT}=true"
         in caplog.text
     )
+
+
+def test_any_number_of_rounds_may_have_been(published: Published) -> None:
+    """More than a statement takes parameters: 32,766 on SQLite, 65,535 on PostgreSQL."""
+    numbers = select(literal(len(VERSIONS)).label("number")).cte(recursive=True)
+    numbers = numbers.union_all(select(numbers.c.number + 1).where(numbers.c.number < ROUNDS - 1))
+    values = {
+        "project_id": literal(published.project_id),
+        "number": numbers.c.number,
+        "version": literal("round-") + cast(numbers.c.number, Text),
+        "reason": literal(""),
+        "step": literal("clean"),
+    }
+    latest = Round(project_id=published.project_id, number=ROUNDS, version="latest", reason="", step="clean")
+    with published.deployment.database.write() as session:
+        session.execute(insert(Round).from_select(list(values), select(*values.values())))
+        session.add(latest)
+    statements: list[str] = []
+    engine = published.deployment.database.engine
+    event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    assert clean_up(published.deployment, latest)
+    assert not any("rounds.log" in sql or "rounds.facts" in sql for sql in statements)
+    assert published.versions() == {"someone-else's"}
+    assert published.queues() == set()

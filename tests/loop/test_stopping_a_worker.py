@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 from sklearn.datasets import load_digits
@@ -11,21 +12,24 @@ from sklearn.datasets import load_digits
 from backend.demo.backend import BackendProcesses
 from backend.demo.label_studio import free_port
 from backend.deployment import Deployment
+from backend.loop.projection import LANDMARKS
 from backend.settings import Settings
 from backend.store.leases import WORKER, holder, present
 from backend.store.tables import Project, ProjectState, Round, RoundState, Task, now
 from tests.end_to_end.running_loop import wait_for
 
-SECONDS = 5.0  # in which it must have ended; a supervisor kills what takes ten
+SECONDS = 9.0  # in which it must have ended; a supervisor kills what takes ten
 
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[BackendProcesses]:
-    """A backend, not started, whose only project has enough images for a map that takes a while."""
+    """A backend, not started, whose only project has images for the largest t-SNE of a map, which takes a while."""
     settings = Settings(_env_file=None, model_dir=tmp_path, label_studio_api_key=SecretStr("key"))  # type: ignore[call-arg]
     deployment = Deployment(settings)
     deployment.database.migrate()
-    pixels = load_digits().data.astype("float32")
+    digits = load_digits().data
+    noisy = digits + np.random.default_rng(0).normal(size=digits.shape)
+    pixels = np.concatenate([digits, noisy])[:LANDMARKS].astype("float32")
     with deployment.database.write() as session:
         session.add(Project(id=1, state=ProjectState.ACTIVE, synced_until=now(), label_config="<View/>"))
         session.flush()

@@ -1,4 +1,6 @@
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy
@@ -6,10 +8,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import DBAPIError
 
-from backend.store.database import MIGRATIONS, Database, upsert
+from backend.store.database import MIGRATIONS, Database, is_outage, upsert
 from backend.store.tables import Base, Event, Project, Task
+from tests.stores import drop, servers
 
 
 @pytest.fixture
@@ -120,3 +124,69 @@ def test_tasks_of_before_there_was_metadata_are_read_again(state_url: str) -> No
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
         assert "groups" not in {c["name"] for c in sqlalchemy.inspect(connection).get_columns("tasks")}
+
+
+@pytest.fixture
+def postgresql() -> Iterator[Database]:
+    store = servers().create()
+    database = Database(store["DATABASE_URL"])
+    database.migrate()
+    yield database
+    database.engine.dispose()
+    drop(store)
+
+
+def test_of_postgresql_s_errors_some_pass(postgresql: Database) -> None:
+    passing = {
+        "53100": True,  # the disk is full
+        "53200": True,  # out of memory
+        "53300": True,  # too many connections
+        "40001": True,  # could not serialize
+        "40P01": True,  # deadlock
+        "55P03": True,  # a lock is not available
+        "57P01": True,  # told to stop
+        "57014": False,  # canceled by a person
+        "23505": False,  # not unique
+        "42P01": False,  # no such table
+    }
+    found = {}
+    for code in passing:
+        failure = f"DO $$ BEGIN RAISE EXCEPTION 'it fails' USING ERRCODE = '{code}'; END $$"
+        with pytest.raises(DBAPIError) as raised, postgresql.write() as session:
+            session.connection().exec_driver_sql(failure)
+        found[code] = is_outage(raised.value)
+    assert found == passing
+
+
+def test_of_two_that_wait_for_each_other_one_may_try_again(postgresql: Database) -> None:
+    with postgresql.write() as session:
+        session.add_all([Project(id=1), Project(id=2)])
+    both = threading.Barrier(2)
+
+    def change(first: int, second: int) -> Exception | None:
+        try:
+            with postgresql.write() as session:
+                session.execute(update(Project).where(Project.id == first).values(title="changed"))
+                both.wait(60)
+                session.execute(update(Project).where(Project.id == second).values(title="changed"))
+        except DBAPIError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(2) as pool:
+        failures = [failure for failure in pool.map(change, (1, 2), (2, 1)) if failure]
+    assert [is_outage(failure) for failure in failures] == [True]
+
+
+def test_without_a_free_connection_the_database_is_away_for_now(postgresql: Database) -> None:
+    with postgresql.write() as session:
+        session.connection().exec_driver_sql("CREATE ROLE unwanted LOGIN CONNECTION LIMIT 0")
+    refused = Database(postgresql.engine.url.set(username="unwanted").render_as_string())
+    try:
+        with pytest.raises(DBAPIError) as raised, refused.read() as session:
+            session.scalar(select(1))
+        assert "too many connections" in str(raised.value)
+        assert is_outage(raised.value)
+    finally:
+        with postgresql.write() as session:
+            session.connection().exec_driver_sql("DROP ROLE unwanted")
