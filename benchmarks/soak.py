@@ -147,14 +147,16 @@ class Soak:
 
     def _kill(self, chance: random.Random) -> None:
         victim = chance.choice(["serve", "web process", "worker"])
-        self.kills.append(victim)
         if victim == "web process":
-            if web_processes := self.processes.pids("serve")[1:]:
-                os.kill(chance.choice(web_processes), signal.SIGKILL)
-            return
-        self.processes.signal(victim, signal.SIGKILL)
-        self.processes.wait(victim, 10)
-        self.processes.start_process(victim)
+            web_processes = self.processes.pids("serve")[1:]
+            if not web_processes:
+                return
+            os.kill(chance.choice(web_processes), signal.SIGKILL)
+        else:
+            self.processes.signal(victim, signal.SIGKILL)
+            self.processes.wait(victim, 10)
+            self.processes.start_process(victim)
+        self.kills.append(victim)
 
     def _sample(self, elapsed: float) -> None:
         processes = [pid for name in ("serve", "worker") for pid in self.processes.pids(name)]

@@ -6,13 +6,17 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import sqlalchemy
 
 from backend.demo.label_studio import free_port
+
+PATIENCE = 60.0  # seconds; a machine may be busy
 
 
 def program(name: str) -> str:
@@ -23,6 +27,19 @@ def program(name: str) -> str:
             pytest.fail(f"CI must have {name}")
         pytest.skip(f"{name} is not installed on this machine")
     return found
+
+
+def _wait_until(answers: Callable[[], object], failure: type[Exception]) -> None:
+    """Wait for a server that was started; raises its failure where it does not come up."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            answers()
+            return
+        except failure:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 class PostgreSQL:
@@ -55,12 +72,7 @@ class PostgreSQL:
         with (self._folder / "log").open("ab") as log:
             self._server = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user)
         engine = sqlalchemy.create_engine(self.url.replace("postgresql", "postgresql+pg8000"))
-        for _ in range(100):
-            try:
-                engine.connect().close()
-                break
-            except sqlalchemy.exc.SQLAlchemyError:
-                time.sleep(0.1)
+        _wait_until(lambda: engine.connect().close(), sqlalchemy.exc.SQLAlchemyError)
         engine.dispose()
 
     def stop(self) -> None:
@@ -83,10 +95,12 @@ class Redis:
         self.start()
 
     def start(self) -> None:
-        """Start it."""
+        """Start it, and wait until it answers."""
         command = [program("redis-server"), "--port", str(self._port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self._folder), "--save", "", "--databases", "10000"]
         self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        with redis.Redis.from_url(self.url) as client:
+            _wait_until(client.ping, redis.RedisError)
 
     def send_signal(self, number: int) -> None:
         """Send it a signal."""

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -25,16 +27,33 @@ def folder(tmp_path: Path, prepared_directory: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [PROGRAM, "demo", *arguments],
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a demo; one that still runs at the end of the test is killed, with what it has started."""
+    demos: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        demos.append(
+            subprocess.Popen(
+                [PROGRAM, "demo", *arguments],
+                cwd=folder,
+                env=os.environ | {"COLUMNS": "200"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return demos[-1]
+
+    yield start
+    for demo in demos:
+        if demo.poll() is None:
+            started = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+            for process in (demo.pid, *map(int, started)):  # each of a group of its own
+                with suppress(ProcessLookupError):
+                    os.killpg(process, signal.SIGKILL)
+            demo.wait()
 
 
 def answers(url: str) -> bool:
@@ -45,13 +64,16 @@ def answers(url: str) -> bool:
     return True
 
 
-def test_the_demo_plays_the_annotator_then_resumes_and_stops_all_on_ctrl_c(folder: Path) -> None:
+@pytest.mark.timeout(700)
+def test_the_demo_plays_the_annotator_then_resumes_and_stops_all_on_ctrl_c(
+    start: Callable[..., subprocess.Popen[str]],
+) -> None:
     port, backend_port = free_port(), free_port()
     with socket.socket() as occupied:
         occupied.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         occupied.bind(("127.0.0.1", port))
         occupied.listen()
-        playing = start(folder, "--annotate", "32", "--port", str(port), "--backend-port", str(backend_port))
+        playing = start("--annotate", "32", "--port", str(port), "--backend-port", str(backend_port))
         told, _ = playing.communicate(timeout=PATIENCE)
     assert playing.returncode == 0, told
     assert f"Port {port} is in use" in told
@@ -61,7 +83,7 @@ def test_the_demo_plays_the_annotator_then_resumes_and_stops_all_on_ctrl_c(folde
     assert [int(row[0]) for row in rows] == [20], told
     assert all(20 < float(share) <= 100 for row in rows for share in row[1:])
 
-    resumed = start(folder, "--port", str(port), "--backend-port", str(backend_port))
+    resumed = start("--port", str(port), "--backend-port", str(backend_port))
     assert resumed.stdout is not None
     lines = []
     for line in resumed.stdout:
@@ -80,9 +102,11 @@ def test_the_demo_plays_the_annotator_then_resumes_and_stops_all_on_ctrl_c(folde
     assert not answers(f"http://127.0.0.1:{backend_port}/health")
 
 
-def test_a_worker_that_cannot_run_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_run_is_told(
+    start: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ACTIVE_LEARNING_EMBEDDING", "no_such_backbone")
-    demo = start(folder, "--port", str(free_port()), "--backend-port", str(free_port()))
+    demo = start("--port", str(free_port()), "--backend-port", str(free_port()))
     assert demo.stdout is not None
     for line in demo.stdout:
         if "no_such_backbone" in line:

@@ -33,6 +33,7 @@ IMPORT_CHUNK = 8  # so that a small window takes several imports
 LEASE_SECONDS = 4.0
 PATIENCE = 5.0  # seconds that a request to Label Studio may take
 FIRST_WAIT, LONGEST_WAIT = 0.5, 2.0  # seconds
+LAST_REQUESTS = 0.1  # seconds, at least, before what was published is deleted
 RECONCILE_SECONDS = 10.0
 
 
@@ -49,9 +50,11 @@ class Faults:
         self.folder = folder
         self._plan, self._journal = folder / "plan.json", folder / "journal"
         self._clock = folder / "clock"
+        self.noted_before = 0  # lines that the journal had when this process last planned
 
     def plan(self, *accidents: tuple[str, str]) -> None:
         """Plan accidents, in this order, in place of those that were planned."""
+        self.noted_before = len(self.journal())
         unfinished = self._plan.with_suffix(".part")
         unfinished.write_text(json.dumps(accidents))
         unfinished.replace(self._plan)
@@ -135,6 +138,7 @@ class Accidents:
         deed = planned[0][1]
         self._faults.note(f"{os.getpid()} {deed} at {moment}")
         if deed == "no space":
+            self._calls = {}  # what is tried again is the first such call again
             raise OSError(28, "No space left on device")
         while deed == "wait" and self._faults.planned()[:1] == planned[:1]:
             time.sleep(0.05)
@@ -217,6 +221,7 @@ def arm(accidents: Accidents) -> None:
     embedding.load_embedder = lambda *_: Pixels()
     publishing.IMPORT_CHUNK = IMPORT_CHUNK
     events.LULL = 0.0  # so that each round deletes what the one before published
+    publishing.LAST_REQUESTS = LAST_REQUESTS
     rounds.FIRST_WAIT, rounds.LONGEST_WAIT = FIRST_WAIT, LONGEST_WAIT
     leases.lease.__wrapped__.__defaults__ = (LEASE_SECONDS,)  # type: ignore[attr-defined]
     LabelStudio.__init__.__defaults__ = (PATIENCE,)

@@ -122,7 +122,7 @@ class RunningLoop:
         return served
 
     def wait_for_round(self, project_id: int, number: int) -> Round:
-        """Wait until that round, or a later one, is done and nothing waits for another."""
+        """Wait until the newest round is that one, or a later one, and is done; another may be due."""
 
         def look() -> Round | None:
             latest = self.latest(project_id)

@@ -1,12 +1,13 @@
 """What people do to a project while its loop runs: labels, tasks, the labeling config, the project itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import httpx
 import pytest
 from sqlalchemy import func, select
 
+from backend.labelstudio.client import Task
 from backend.loop.actions import change_settings, set_paused
 from backend.loop.events import SETTINGS_CHANGED
 from backend.loop.jobs import Jobs
@@ -70,24 +71,29 @@ def test_a_label_that_comes_while_a_sync_reads_does_not_have_it_read_everything(
     loop: RunningLoop,
     make_project: MakeProject,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A full read of a large project takes minutes, and slows Label Studio down: it would never catch up."""
     project = make_project(16, label_config=digits_config(**FAST))
     connected(loop, project)
     annotator, chosen = loop.annotator(project.id), loop.queue(project.id)[0]
     client = loop.deployment.label_studio
-    look = client.latest_change
+    look, read = client.latest_change, client.tasks
+    since: list[datetime | None] = []
 
     def label_and_look(project_id: int) -> datetime | None:
         annotator.choose(chosen, "digit", "image", ["1"])
         return look(project_id)
 
+    def note_and_read(project_id: int, *, changed_since: datetime | None = None) -> Iterator[Task]:
+        since.append(changed_since)
+        return read(project_id, changed_since=changed_since)
+
     monkeypatch.setattr(client, "latest_change", label_and_look)
-    with caplog.at_level("INFO", "backend.loop.sync"):
-        sync(loop.deployment, project.id)
+    monkeypatch.setattr(client, "tasks", note_and_read)
+    sync(loop.deployment, project.id)
     assert loop.task(project.id, chosen).target is not None
-    assert "reading everything" not in caplog.text
+    assert since
+    assert None not in since
 
 
 def test_labels_changed_deleted_skipped_and_given_after_all(
@@ -180,7 +186,8 @@ def test_labels_that_no_webhook_told_of_are_found(
     ours = loop.client.webhooks(project.id)[0]
     first, second, *_ = loop.queue(project.id)
 
-    http.patch(f"/api/webhooks/{ours.id}/", json={"is_active": False, "actions": ours.actions})
+    silent = {"is_active": False, "actions": ours.actions}
+    http.patch(f"/api/webhooks/{ours.id}/", json=silent).raise_for_status()
 
     def unheard(change: Callable[[], object]) -> None:
         """Do something of which no webhook tells; what the worker does once a minute follows at once."""
@@ -317,7 +324,8 @@ def test_a_task_deleted_between_select_and_publish_costs_the_window_nothing_else
             chosen = select(QueueEntry.task_id).where(QueueEntry.round_id == run.round_id)
             queue = list(session.scalars(chosen.order_by(QueueEntry.rank)))
         hook = loop.client.webhooks(project.id)[0]
-        http.patch(f"/api/webhooks/{hook.id}/", json={"is_active": False, "actions": hook.actions})
+        silent = {"is_active": False, "actions": hook.actions}
+        http.patch(f"/api/webhooks/{hook.id}/", json=silent).raise_for_status()
         for task_id in queue[1:4]:
             http.delete(f"/api/tasks/{task_id}/").raise_for_status()
         run_round(loop.deployment, run.round_id, held)

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Page, expect
 from sqlalchemy import select, update
 
-from backend.demo.label_studio import LabelStudioServer
 from backend.store.artifacts import models
 from backend.store.tables import QueueEntry, Round, RoundState
-from tests.conftest import DigitsProject, make_digits_project
+from tests.conftest import DigitsProject
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
 from tests.end_to_end.test_browser import page
 from tests.end_to_end.test_closed_loop import FAST, label
@@ -33,11 +32,9 @@ VIEWS = (("light", 1280), ("dark", 1280), ("dark", 400))
 
 
 @pytest.fixture(scope="module")
-def project(loop: RunningLoop, label_studio: LabelStudioServer, local_files: Path) -> DigitsProject:
+def project(loop: RunningLoop, make_project: Callable[..., DigitsProject]) -> DigitsProject:
     """A project with three rounds behind it."""
-    project = make_digits_project(
-        label_studio, local_files, 60, title="Digits <b>", label_config=digits_config(**FAST, audit_share=0.3)
-    )
+    project = make_project(60, title="Digits <b>", label_config=digits_config(**FAST, audit_share=0.3))
     loop.connect(project.id)
     loop.wait_for_round(project.id, 0)
     annotator = loop.annotator(project.id)
@@ -121,17 +118,18 @@ def test_pausing_stops_rounds_but_not_labels_and_resuming_makes_good(
     page: Page, loop: RunningLoop, project: DigitsProject, errors: list[str]
 ) -> None:
     page.goto(address(loop, project, "overview"))
+    before = loop.served(project.id)
     page.get_by_role("button", name="Pause the loop").click()
     expect(page.locator("#state")).to_contain_text("The loop is paused")
-    before = loop.served(project.id).number
     annotator = loop.annotator(project.id)
     for task_id in loop.queue(project.id)[:9]:
         label(annotator, project, task_id)
     expect(page.locator("#state")).to_contain_text("(9 since)")
-    assert loop.served(project.id).number == before
+    assert loop.latest(project.id).number == before.number
     page.get_by_role("button", name="Resume the loop").click()
-    loop.wait_for_round(project.id, before + 1)
-    expect(page.locator("#state")).to_contain_text(f"Round {before + 1} is done")
+    after = loop.wait_for_round(project.id, before.number + 1)
+    assert after.facts["labels"] == before.facts["labels"] + 9
+    expect(page.locator("#state")).to_contain_text(f"Round {after.number} is done")
 
 
 def test_settings_are_previewed_saved_and_taken_back(
@@ -151,6 +149,8 @@ def test_settings_are_previewed_saved_and_taken_back(
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_contain_text("Saved: strategy")
     after = loop.wait_for_round(project.id, before.number + 1)
+    assert after.number == before.number + 1
+    assert after.reason == "the settings were changed"
     assert learned_by(after) == "margin"
     published = [
         task_id

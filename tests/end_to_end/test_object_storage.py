@@ -89,9 +89,7 @@ def test_machines_that_share_only_addresses_close_the_loop(
     back = machines.wait_for_round(project.id, 3)
     assert back.reason == "someone went back to the model of round 1"
     earlier = next(one.key for one in bucket.objects.all() if f"/{models(project.id)}/round-1-" in one.key)
-    assert {one.e_tag for one in bucket.objects.all() if one.key in (stored(back.version), earlier)} == {
-        bucket.Object(earlier).e_tag
-    }
+    assert bucket.Object(stored(back.version)).e_tag == bucket.Object(earlier).e_tag
 
     # A model that is damaged is trained anew, although the worker still has a copy of it.
     set_paused(machines.deployment, project.id, False)

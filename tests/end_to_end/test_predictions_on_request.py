@@ -10,10 +10,11 @@ from tests.end_to_end.running_loop import RunningLoop, digits_config
 from tests.end_to_end.test_closed_loop import FAST, label
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trained(loop: RunningLoop, make_project: Callable[..., DigitsProject]) -> DigitsProject:
     """A project with a trained model, whose window holds a part of its tasks."""
-    project = make_project(60, label_config=digits_config(**FAST | {"window": 10, "labels_per_round": 6}))
+    config = digits_config(**FAST | {"window": 10, "labels_per_round": 6})
+    project = make_project(60, label_config=config)
     loop.connect(project.id)
     loop.wait_for_round(project.id, 0)
     annotator = loop.annotator(project.id)

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import label_studio_sdk
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from backend.demo.label_studio import LabelStudioServer
 from backend.loop.advancing import project_settings
@@ -27,7 +27,7 @@ from backend.loop.status import describe
 from backend.loop.steps import STEPS
 from backend.store.artifacts import models
 from backend.store.database import upsert
-from backend.store.tables import Event, QueueEntry, Round, RoundState, Task
+from backend.store.tables import Event, Project, ProjectState, QueueEntry, Round, RoundState, Task
 from tests.conftest import DigitsProject, make_digits_project
 from tests.end_to_end.faulty_worker import Faults
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
@@ -52,6 +52,8 @@ class Ordeal:
 
     def connect(self, images: int = 60, **settings: object) -> DigitsProject:
         """A project of digits whose first round is done."""
+        with self.loop.deployment.database.write() as session:  # else the worker goes on with them all
+            session.execute(update(Project).values(state=ProjectState.DISCONNECTED))
         config = digits_config(**(FAST | settings))
         project = make_digits_project(self.server, self.images, images, label_config=config)
         self.loop.connect(project.id)
@@ -102,7 +104,10 @@ class Ordeal:
 
     def wait_at(self, moment: str) -> None:
         """Wait until the worker pauses at a moment for which a "wait" is planned."""
-        wait_for(moment, lambda: any(f"wait at {moment}" in line for line in self.faults.journal()[-1:]))
+        noted = f"wait at {moment}"
+        wait_for(
+            moment, lambda: any(noted in line for line in self.faults.journal()[self.faults.noted_before :])
+        )
 
     def wait_for_state(self, project: DigitsProject, state: RoundState, step: str | None = None) -> None:
         """Wait until the newest round is in that state."""
@@ -140,7 +145,8 @@ class Ordeal:
 
     def open_label_studio(self) -> sqlite3.Connection:
         """Label Studio's own database, to be looked at."""
-        return sqlite3.connect(f"file:{self.server.directory / 'label_studio.sqlite3'}?mode=ro", uri=True)
+        file = self.server.directory / "label_studio.sqlite3"
+        return sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=60)
 
     @contextmanager
     def watched_queue(self, project: DigitsProject) -> Iterator[None]:
@@ -163,13 +169,13 @@ class Ordeal:
                     if not waiting:
                         empty.append((version, waiting, self.faults.planned()))
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            watching = pool.submit(watch)
+            try:
+                yield
+            finally:
+                ended.set()
+            watching.result()
         assert looks > 20
         assert not empty, f"the queue was empty at {len(empty)} of {looks} looks: {empty[:3]}"
 
@@ -294,7 +300,7 @@ def _take_turns(ordeal: Ordeal, project: DigitsProject, second: Faults) -> None:
     wait_for("the second worker", lambda: "starts" in "".join(second.journal()))
     labeled = []
     with ordeal.watched_queue(project):
-        for number in range(1, 4):
+        for number in range(1, 3):
             labeled += ordeal.label(project, 6)
             ordeal.loop.wait_for_round(project.id, number)
         for faults in (ordeal.faults, second):
@@ -303,10 +309,10 @@ def _take_turns(ordeal: Ordeal, project: DigitsProject, second: Faults) -> None:
         wait_for("a stop", lambda: not ordeal.faults.planned() or not second.planned())
         stopped, other = ("worker", second) if not ordeal.faults.planned() else ("second", ordeal.faults)
         other.plan()
-        ordeal.loop.wait_for_round(project.id, 4)
+        ordeal.loop.wait_for_round(project.id, 3)
         ordeal.loop.processes.signal(stopped, signal.SIGCONT)
         labeled += ordeal.label(project, 6)
-        ordeal.loop.wait_for_round(project.id, 5)
+        ordeal.loop.wait_for_round(project.id, 4)
         ordeal.check(project, labeled)
 
 
@@ -347,12 +353,16 @@ def test_webhooks_are_recorded_while_a_round_trains_and_the_store_is_busy(ordeal
         writer.join()
     pending = ordeal.loop.pending(project.id)
     assert pending.count("ANNOTATION_UPDATED") == 200
-    with database.read() as session:
-        created = select(Event.task_ids).where(
-            Event.project_id == project.id, Event.action == "ANNOTATION_CREATED"
-        )
-        told = {task_id for task_ids in session.scalars(created) for task_id in task_ids}
-    assert told >= set(more)
+    created = select(Event.task_ids).where(
+        Event.project_id == project.id, Event.action == "ANNOTATION_CREATED"
+    )
+
+    def told() -> bool:
+        with database.read() as session:
+            return {task_id for task_ids in session.scalars(created) for task_id in task_ids} >= set(more)
+
+    # It gives up on a server that is busy, which records what it was told all the same.
+    wait_for("what Label Studio sent", told)
     ordeal.faults.plan()
     # The sync finds that nothing of what the posts claim is true, and forgets the tasks that we made up.
     ordeal.check(project, labeled + more)
@@ -395,9 +405,8 @@ def test_label_studio_killed_in_the_middle_of_a_round(ordeal: Ordeal) -> None:
         ordeal.wait_at(f"{step} before")
         ordeal.server.kill()
         ordeal.faults.plan()
-        ordeal.wait_for_state(project, RoundState.WAITING, step)
-        status = ordeal.status(project)
-        assert f"Round {number} waits at the step {step}" in status
+        waits = f"Round {number} waits at the step {step}"
+        status = wait_for(waits, lambda waits=waits: waits in (told := ordeal.status(project)) and told)
         assert "cannot be reached" in status
         assert "No label is lost" in status
         ordeal.server.start()
@@ -484,7 +493,7 @@ def test_embeddings_that_were_damaged_or_lost_are_computed_anew(ordeal: Ordeal) 
         first = ordeal.loop.wait_for_round(project.id, 1)
         assert first.facts["candidates"] > 40
         assert any(path.suffix == ".damaged" for path in folder.iterdir())
-        shutil.rmtree(folder)
+        shutil.rmtree(folder.rename(folder.with_name("lost")))  # at once: a map may be written there
         labeled += ordeal.label(project, 6)
         assert ordeal.loop.wait_for_round(project.id, 2).facts["candidates"] > 40
         ordeal.check(project, labeled)
@@ -504,8 +513,10 @@ def test_a_full_disk(ordeal: Ordeal) -> None:
     ordeal.faults.plan(("fsync 1 before", "no space"))
     with ordeal.watched_queue(project):
         labeled = ordeal.label(project, 6)
-        ordeal.wait_for_state(project, RoundState.WAITING)
-        assert "No space left on device" in ordeal.status(project)
+        status = wait_for(
+            "the round to wait", lambda: "Round 1 waits" in (told := ordeal.status(project)) and told
+        )
+        assert "No space left on device" in status
         assert ordeal.loop.client.project(project.id).model_version == before
         ordeal.faults.plan()
         ordeal.loop.wait_for_round(project.id, 1)

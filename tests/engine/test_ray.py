@@ -3,7 +3,9 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +28,7 @@ from backend.loop.embedding import embed_pool, embedder_folder, embedder_for
 from backend.loop.learning import learner_artifact
 from backend.settings import LoopSettings, Settings
 from backend.store.tables import Project, ProjectState, Round, RoundState, Task
+from tests.end_to_end.running_loop import wait_for
 from tests.learners.drawn_scenes import CLASSES, labeled, scene
 
 BROKEN = 7  # in every hundred
@@ -47,13 +50,22 @@ def start_cluster() -> Iterator[Cluster]:
 
 
 class Squares:
-    """Makes the work. first: called by the actor that comes first to an item in the middle."""
+    """Makes the work.
 
-    def __init__(self, seen: Path, first: Callable[[], None] = lambda: None) -> None:
-        self._seen, self._first = seen, first
+    first: called by the actor that comes first to an item in the middle; each: called for each item.
+    """
+
+    def __init__(
+        self,
+        seen: Path,
+        first: Callable[[], None] = lambda: None,
+        each: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._seen, self._first, self._each = seen, first, each
 
     def __call__(self) -> Work[int, int, NDArray[np.float32]]:
         def load(item: int) -> int:
+            self._each()
             if item % 100 == BROKEN:
                 raise FileNotFoundError(f"{item} is broken")
             if item == BLOCK + 40 and not self._seen.exists():
@@ -101,12 +113,25 @@ def test_an_actor_that_is_killed_costs_nothing(cluster: Cluster, tmp_path: Path)
 
 
 def test_a_node_that_is_lost_costs_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    """It has begun a block by then, which it does not end; the other nodes wait for that."""
     node = cluster.add_node(num_cpus=1)
-    batches = map_images(range(3_000), Squares(tmp_path / "seen"), address=cluster.address)
-    first = next(batches)
-    cluster.remove_node(node, allow_graceful=False)
-    expected = here(3_000, tmp_path / "seen")
-    assert told([first, *batches]) == expected
+    begun, lost = tmp_path / "begun", node.node_id
+
+    def each() -> None:
+        if ray.get_runtime_context().get_node_id() == lost:
+            begun.touch()
+            time.sleep(600)
+        wait_for("work on the node", begun.exists)
+
+    def lose() -> None:
+        wait_for("work on the node", begun.exists)
+        cluster.remove_node(node, allow_graceful=False)
+
+    with ThreadPoolExecutor(1) as pool:
+        losing = pool.submit(lose)
+        there = told(map_images(range(3_000), Squares(tmp_path / "seen", each=each), address=cluster.address))
+        losing.result()
+    assert there == here(3_000, tmp_path / "seen")
 
 
 def test_an_error_of_the_work_comes_out_as_it_is(cluster: Cluster, tmp_path: Path) -> None:
@@ -154,14 +179,19 @@ def deployment(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     server.shutdown()
 
 
-def test_a_pool_is_embedded_there(deployment: Deployment) -> None:
+def done_here(*_: object, **__: object) -> None:
+    pytest.fail("this process did the work")
+
+
+def test_a_pool_is_embedded_there(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "map_images", done_here)
     loop = LoopSettings(embedding="self-supervised")
     assert embed_pool(deployment, 1, loop)
     embedder = embedder_for(deployment, 1, loop, embedder_folder(deployment, 1))
     ids, vectors = deployment.embeddings.read(1, embedder.name)
     assert ids.tolist() == [task_id for task_id in range(1, 31) if task_id != BROKEN]
     assert deployment.embeddings.rows(1, embedder.name) == len(ids)
-    images = [scene(task_id)[0] for task_id in ids.tolist()]
+    images = [embedding._small(scene(task_id)[0], embedder.size) for task_id in ids.tolist()]
     np.testing.assert_allclose(vectors, embedder.embed(images), atol=1e-5)
     with deployment.database.read() as session:
         assert session.get_one(Task, (1, BROKEN)).broken
@@ -184,7 +214,9 @@ def test_a_learner_looks_at_a_pool_there(deployment: Deployment, monkeypatch: py
     with deployment.artifacts.writing(learner_artifact(learned, control)) as folder:
         segmenter.save(folder)
     asked = [3, BROKEN, 30, 12]
-    ids, there = answering.answers_about(deployment, learned, control, segmenter, asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "map_images", done_here)
+        ids, there = answering.answers_about(deployment, learned, control, segmenter, asked)
     alone = Deployment(deployment.settings.model_copy(update={"ray_address": ""}))
     same, expected = answering.answers_about(alone, learned, control, segmenter, asked)
     assert ids.tolist() == same.tolist() == [3, 30, 12]

@@ -13,13 +13,13 @@ from torchvision.models.detection import FCOS, fcos_resnet50_fpn
 
 from backend.learners import backbones
 from backend.learners.coco import CONVERSION, coco_file, coco_weights
-from backend.learners.detection import BoxAnswers, Detector, evaluate_boxes, fit_detector, training
+from backend.learners.detection import BoxAnswers, Detector, evaluate_boxes, fit_detector, network, training
 from backend.learners.detection.detector import FILE
 from backend.learners.detection.one_stage import OneStage
 from backend.learners.embedding import BackboneUnavailable
 from backend.learners.kinds import DetectorKind
 from backend.learners.learner import LabeledImages
-from backend.learners.weights import DamagedWeights
+from backend.learners.weights import DamagedWeights, load_weights, save_weights
 from backend.targets import Box, BoxTarget
 from strategies import Pool, strategy
 
@@ -142,6 +142,28 @@ def test_what_is_not_a_detector(detector: Detector, tmp_path: Path) -> None:
         Detector.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["hf-hub:someone/resnet50", "local-dir:/tmp", "resnet50.hf-hub:a/b", "no_such_model", ["coco"], None],
+    ids=str,
+)
+def test_a_backbone_that_timm_would_look_for_elsewhere(
+    detector: Detector, tmp_path: Path, name: object
+) -> None:
+    detector.save(tmp_path)
+    arrays, description = load_weights(tmp_path / FILE)
+    save_weights(tmp_path / FILE, arrays, description | {"backbone": name})
+    with pytest.raises(DamagedWeights, match="train anew"):
+        Detector.load(tmp_path)
+
+
+def test_every_backbone_that_can_be_asked_for_is_known_again() -> None:
+    for name in timm.list_pretrained():
+        config = timm.get_pretrained_cfg(name)
+        full_name = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+        assert backbones.known(full_name) == full_name
+
+
 def test_taken_and_joined(detector: Detector) -> None:
     answers = looked_at(detector, [scene(seed)[0] for seed in range(6)])
     order = np.array([4, 1, 1, 5])
@@ -196,15 +218,21 @@ def blank(width: int, height: int) -> Image.Image:
     ],
     ids=["all negatives", "one of a pixel", "a sliver", "a class that is gone", "of two shapes"],
 )
-def test_awkward_labels(briefly: None, kind: str, scenes: list[tuple[Image.Image, BoxTarget]]) -> None:
+def test_awkward_labels(
+    briefly: None,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    scenes: list[tuple[Image.Image, BoxTarget]],
+) -> None:
+    monkeypatch.setattr(network, "LEAST_PROBABILITY", 0.0)  # else there may be no box
     made = fit_detector(labeled(scenes), CLASSES, members=2, seed=0, detector=kind, backbone="scratch")
     answers = looked_at(made, [image for image, _ in scenes])
     Pool(
         len(scenes), multi_label=True, classes=CLASSES, **answers.pool_fields()
     )  # which refuses what is not finite
-    for position in range(len(scenes)):
-        for box in answers.prediction(position).target.boxes:
-            assert 0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1
+    assert len(answers.places)
+    for left, top, right, bottom in answers.places:
+        assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1
 
 
 def test_nothing_to_learn() -> None:

@@ -2,6 +2,8 @@
 
 import faulthandler
 import os
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,13 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak() -> int:
+    """The most bytes of memory that this process has held since "5" was written to its clear_refs."""
+    held = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert held
+    return int(held[1]) << 10
+
+
 @contextmanager
 def no_hang() -> Iterator[None]:
     """Ends the test run with a traceback where the block takes too long, even in native code."""
@@ -35,6 +44,17 @@ def no_hang() -> Iterator[None]:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def within(seconds: float, megabytes: int) -> Iterator[None]:
+    """The block takes no longer, on a busy machine as well, and at no time more memory."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+    before, began = resident(), time.monotonic()
+    yield
+    took, more = time.monotonic() - began, peak() - before
+    assert took < seconds, f"{took:.1f} s"
+    assert more < megabytes << 20, f"{more >> 20} MiB more"
 
 
 def run(one: Callable[[int], None], inputs: int) -> None:

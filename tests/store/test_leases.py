@@ -3,12 +3,13 @@ import os
 import signal
 import threading
 import time
+from datetime import datetime, timedelta
 
 import pytest
 
 from backend.store.database import Database
 from backend.store.leases import LeaseLost, holder, lease
-from backend.store.tables import Lease
+from backend.store.tables import Lease, now
 
 
 @pytest.fixture
@@ -29,25 +30,35 @@ def test_only_one_holds_a_lease(database: Database) -> None:
 
 
 def test_whoever_waits_gets_a_lease_once_it_is_free(database: Database) -> None:
-    def hold(taken: threading.Event) -> None:
+    taken, enough = threading.Event(), threading.Event()
+
+    def hold() -> None:
         with lease(database, "round:1"):
             taken.set()
-            time.sleep(0.5)
+            enough.wait(60)
 
-    taken = threading.Event()
-    holder = threading.Thread(target=hold, args=(taken,))
+    holder = threading.Thread(target=hold)
     holder.start()
     taken.wait()
     with lease(database, "round:1", wait=0.1) as too_early:
         assert too_early is None
+    threading.Timer(0.3, enough.set).start()
     with lease(database, "round:1", wait=30) as held:
         assert held is not None
     holder.join()
 
 
 def test_a_held_lease_is_renewed(database: Database) -> None:
-    with lease(database, "round:1", seconds=0.4) as held:
-        time.sleep(1.0)
+    def until() -> datetime:
+        with database.read() as session:
+            return session.get_one(Lease, "round:1").until
+
+    with lease(database, "round:1", seconds=4) as held:
+        first = until()
+        deadline = time.monotonic() + 60
+        while until() <= first:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         with lease(database, "round:1") as second:
             assert second is None
         held.check()  # type: ignore[union-attr]
@@ -75,12 +86,13 @@ def test_the_lease_of_a_killed_process_is_free_at_once(database: Database, state
 
 
 def test_the_lease_of_a_silent_machine_ends_by_itself(database: Database) -> None:
-    with lease(database, "round:1", seconds=0.2):
+    with lease(database, "round:1", seconds=30):
         with database.write() as session:  # as if its holder were elsewhere
             session.get_one(Lease, "round:1").owner = "another-machine:1:abc"
         with lease(database, "round:1") as too_early:
             assert too_early is None
-        time.sleep(0.4)
+        with database.write() as session:  # as if its time were over
+            session.get_one(Lease, "round:1").until = now() - timedelta(seconds=1)
         with lease(database, "round:1") as held:
             assert held is not None
 

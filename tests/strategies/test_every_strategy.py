@@ -88,7 +88,7 @@ def contents(pool: Pool, ranking: Ranking) -> list[bytes]:
 
 
 @by_spec
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(pool=pools(), size=st.integers(0, 30), batch_size=st.integers(1, 30))
 def test_a_ranking_is_of_different_images_with_scores_and_reasons(
     strategy: Strategy, pool: Pool, size: int, batch_size: int
@@ -103,7 +103,7 @@ def test_a_ranking_is_of_different_images_with_scores_and_reasons(
 
 
 @by_spec
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(pool=pools(), batch_size=st.integers(1, 8), seed=st.integers(0, 99), data=st.data())
 def test_the_order_of_the_pool_does_not_matter(
     strategy: Strategy, pool: Pool, batch_size: int, seed: int, data: st.DataObject
