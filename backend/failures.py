@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.labelstudio.client import LabelStudioError
 from backend.labelstudio.labeling_config import UnsupportedConfig
+from backend.printable import printable_lines
 from backend.settings import InvalidSettings
 from backend.store.storage import StorageUnavailable
 
@@ -37,5 +38,7 @@ def failures() -> Iterator[None]:
 
 def fail(message: str) -> NoReturn:
     """Tell it and end with exit code 1."""
-    Console(stderr=True).print(f"[red]Error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(
+        f"[red]Error:[/red] {escape(printable_lines(message))}", highlight=False, soft_wrap=True
+    )
     raise typer.Exit(1)

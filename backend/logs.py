@@ -5,14 +5,17 @@ What a line is about stands in the context, not in its message: whoever begins t
 
 import json
 import logging
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from redis.exceptions import RedisError
+
+from backend.printable import printable, printable_lines
 
 LogFormat = Literal["text", "json"]
 
@@ -47,16 +50,24 @@ def moment(record: logging.LogRecord) -> datetime:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31 12:00:00,000 INFO backend.loop.round: [project 3, round 7] fit took 2.10 s`."""
+    """`2026-01-31 12:00:00,000 INFO backend.loop.round: [project 3, round 7] fit took 2.10 s`.
+
+    A message is one line, whatever it quotes. What an error quotes may have several: those of a traceback are indented.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         """The line, without a traceback."""
+        record.message = printable(record.message)
         if numbers := subject():
             record.message = f"[{', '.join(f'{k} {v}' for k, v in numbers.items())}] {record.message}"
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback."""
+        return textwrap.indent(printable_lines(super().formatException(ei)), "  ")
 
 
 class JsonFormatter(logging.Formatter):
@@ -73,7 +84,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return printable(json.dumps(line, ensure_ascii=False))
 
 
 class RedisOutages(logging.Filter):

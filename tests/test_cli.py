@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
+from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
 from backend.cli import app
@@ -15,6 +17,7 @@ from backend.cli.facts import queue_facts
 from backend.cli.terminal import console
 from backend.demo.label_studio import free_port
 from backend.deployment import Deployment
+from backend.failures import fail
 from backend.settings import Settings
 from backend.store.tables import Project, ProjectState, QueueEntry, Round, RoundState, Task
 from strategies import strategy_names
@@ -195,6 +198,31 @@ def test_status_in_json_tells_facts_where_label_studio_is_down(run: Run, deploym
     assert facts["measured"]["kind"]["interval"] == [0.8, 0.95]
     assert (facts["labels_waiting"], facts["window"], facts["reserve"]) == (0, 2, 1)
     assert any("cannot be reached" in sentence for sentence in facts["sentences"])
+
+
+HOSTILE = "a\x1b]0;owned\x07\x9b2J\r\u202eb [red]"
+
+
+@pytest.mark.parametrize("command", ["status", "rounds", "queue", "doctor"])
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["in words", "in JSON"])
+def test_what_others_wrote_cannot_drive_the_terminal(
+    run: Run, deployment: Deployment, command: str, options: list[str]
+) -> None:
+    with deployment.database.write() as session:
+        session.get_one(Project, 3).title = HOSTILE
+        session.execute(update(QueueEntry).values(reason=HOSTILE))
+        session.execute(update(Round).values(reason=HOSTILE))
+    shown = run(command, "--project", "3", *options, columns=160).stdout
+    assert "\\u001b]0;owned\\u0007\\u009b2J\\r\\u202eb [red]" in shown
+    assert [sign for sign in shown if not sign.isprintable() and sign != "\n"] == []
+
+
+def test_nor_can_what_an_error_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        fail(f"Project {HOSTILE} cannot be connected.\nIt is gone.")
+    told = capsys.readouterr().err
+    assert told.endswith(" [red] cannot be connected.\nIt is gone.\n")
+    assert [sign for sign in told if not sign.isprintable() and sign != "\n"] == []
 
 
 def test_strategies(run: Run) -> None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 PROGRAM = """
 import logging
 from backend.logs import about, begin_request, set_up
@@ -62,3 +64,42 @@ def test_text_says_what_a_line_is_about() -> None:
 
 def test_a_quiet_deployment_shows_what_it_asked_for() -> None:
     assert [json.loads(line)["level"] for line in written("json", "ERROR")] == ["ERROR", "ERROR"]
+
+
+FORGED = "x\n2026-01-31 12:00:00,000 ERROR backend.access: gone\r\x1b[2J\x9b2J\u2028y"
+QUOTING = f"""
+import logging
+from backend.logs import set_up
+set_up("INFO", "{{log_format}}")
+log = logging.getLogger("backend.loop.round")
+log.info("about %s", {FORGED!a})
+try:
+    raise ValueError({FORGED!a})
+except ValueError:
+    log.exception("the step failed")
+"""
+
+
+def quoting(log_format: str) -> str:
+    program = QUOTING.format(log_format=log_format)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    return done.stderr.decode()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_a_line_quotes_cannot_drive_a_terminal(log_format: str) -> None:
+    assert [sign for sign in quoting(log_format) if not sign.isprintable() and sign != "\n"] == []
+
+
+def test_a_record_is_one_line_and_a_traceback_keeps_its_own() -> None:
+    lines = quoting("text").splitlines()
+    records = [line.partition(",")[2][4:] for line in lines if line[0] != " "]
+    shown = r"x\n2026-01-31 12:00:00,000 ERROR backend.access: gone\r\u001b[2J\u009b2J\u2028y"
+    assert records == [
+        f"INFO backend.loop.round: about {shown}",
+        "ERROR backend.loop.round: the step failed",
+    ]
+    assert lines[2] == "  Traceback (most recent call last):"
+    assert lines[-2] == "  ValueError: x"
+    told = [json.loads(line) for line in quoting("json").splitlines()]
+    assert [line["message"] for line in told] == [f"about {FORGED}", "the step failed"]

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from backend.cli.deployed import OnlyProjectOption
 from backend.cli.terminal import JsonOption, console, print_json
+from backend.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from backend.doctor.check import Check, Finding
@@ -31,7 +32,7 @@ def doctor(project: OnlyProjectOption = None, as_json: JsonOption = False) -> No
             done.append((check, carry_out(check, examination.secrets)))
             continue
         if not done or done[-1][0].area != check.area:
-            console.print(f"\n[bold]{check.area}[/bold]", highlight=False)
+            console.print(Text(f"\n{printable(check.area)}", style="bold"))
         with console.status(check.name):
             done.append((check, carry_out(check, examination.secrets)))
         _print(*done[-1])
@@ -51,7 +52,9 @@ def _print(check: "Check", finding: "Finding") -> None:
     row.add_column(overflow="fold", ratio=1)
     remedy = f"\n→ {finding.remedy}" if finding.remedy else ""
     row.add_row(
-        Text(finding.verdict, style=STYLES[finding.verdict]), Text(check.name), Text(finding.found + remedy)
+        Text(finding.verdict, style=STYLES[finding.verdict]),
+        Text(check.name),
+        Text(printable_lines(finding.found + remedy)),
     )
     console.print(row)
 

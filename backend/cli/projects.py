@@ -14,7 +14,7 @@ from backend.cli.deployed import (
     connected_projects,
     deployed,
 )
-from backend.cli.terminal import JsonOption, console, print_json, print_table
+from backend.cli.terminal import JsonOption, console, print_json, print_table, print_text
 
 
 def connect(project: ProjectOption, as_json: JsonOption = False) -> None:
@@ -60,9 +60,9 @@ def status(project: OnlyProjectOption = None, as_json: JsonOption = False) -> No
 
         for row in projects:
             console.print(f"[bold]Project {row.id}[/bold]", end=" ", highlight=False)
-            console.print(row.title, highlight=False, markup=False, soft_wrap=True)
+            print_text(row.title)
             for sentence in describe(deployment, row, project_settings(deployment, row.id)):
-                console.print(f"  {sentence}", highlight=False, markup=False, soft_wrap=True)
+                print_text(f"  {sentence}")
 
 
 LimitOption = Annotated[int, typer.Option(min=1, help="How many to show.")]
@@ -134,5 +134,5 @@ def faces(
         (out / "faces.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
         for pair in report.pairs:
             first, second = pair.people
-            console.print(f"{first} and {second}: a lead of {pair.margin:.2f}", highlight=False, markup=False)
-        console.print(f"Written to {out}: faces.png, faces.json", highlight=False, markup=False)
+            print_text(f"{first} and {second}: a lead of {pair.margin:.2f}")
+        print_text(f"Written to {out}: faces.png, faces.json")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from backend.targets import votes_of
 
 COLUMNS = ("task", "image", "control", "labels", "part", "agreement", "ground truth", "metadata")
 CHUNK = 1_000  # tasks read at a time
+# Where a cell begins and would be taken for a formula, also by a spreadsheet program that divides lines elsewhere than
+# at commas and so does not see our quotes. Commas then divide nothing; else our quotes count.
+FORMULA = re.compile(r"(^|[;|\t\r\n])(?=[ \"]*[=+\-@])")
 
 
 def labeled_csv(deployment: Deployment, project: Project) -> Iterator[str]:
@@ -76,5 +80,5 @@ def _line(values: Sequence[Any]) -> str:
 
 
 def _harmless(text: str) -> str:
-    """What a spreadsheet program does not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """What no spreadsheet program takes for a formula, wherever it divides the text."""
+    return FORMULA.sub(r"\1'", text)

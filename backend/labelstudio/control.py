@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 from xml.etree.ElementTree import Element
 
 from backend.labelstudio.taxonomy import path_class
@@ -24,6 +25,8 @@ TASKS: Mapping[str, tuple[VisionTask, ...]] = {
 }
 SETTING_PREFIX = "model_"
 TASK_ATTRIBUTE = "model_task"
+MOST_SETTINGS = 100  # `model_*` attributes of one tag
+LONGEST_PATH = 500  # characters from the root of a Taxonomy to a leaf; each leaf repeats those of its parents
 
 
 class UnsupportedConfig(ValueError):
@@ -63,47 +66,71 @@ class Control:
         return self.boxes is not None
 
 
-def read_control(tag: Element, root: Element, image_keys: Mapping[str, str]) -> Control:
-    """The control of a tag in TASKS. image_keys: name of each Image tag → its key in a task's data.
+@dataclass(frozen=True)
+class Surroundings:
+    """What the rest of a labeling config says of each of its controls; read once for all of them.
 
-    Raises UnsupportedConfig.
+    image_keys: name of each Image tag → its key in a task's data; at least one.
+    task, settings: the `model_*` attributes of the root View; see `settings`.
+    boxes: an image's name and a `whenLabelValue` → the rectangle control and the label of the regions that a control on
+        that image is asked for.
     """
+
+    image_keys: Mapping[str, str]
+    task: str | None
+    settings: Mapping[str, str]
+    boxes: Mapping[tuple[str, str], tuple[str, str | None]]
+
+    @classmethod
+    def of(cls, root: Element, image_keys: Mapping[str, str]) -> Self:
+        """Those that a root View holds. Raises UnsupportedConfig."""
+        return cls(image_keys, root.get(TASK_ATTRIBUTE), settings(root), _boxes_in(root))
+
+
+def read_control(tag: Element, around: Surroundings) -> Control:
+    """The control of a tag in TASKS. Raises UnsupportedConfig."""
     name, to_name = tag.get("name", ""), tag.get("toName", "")
-    if not name or to_name not in image_keys:
+    if not name or to_name not in around.image_keys:
         raise UnsupportedConfig(
-            f"{shown(tag)} must have a name and be on the image: write toName={quoted(next(iter(image_keys)))}."
+            f"{shown(tag)} must have a name and be on the image: write toName={quoted(next(iter(around.image_keys)))}."
         )
-    task = _task(tag, root)
-    boxes, box_label = _boxes(tag, task, root)
+    task = _task(tag, around)
+    boxes, box_label = _boxes(tag, task, around)
     return Control(
         tag=tag.tag,
         task=task,
         name=name,
         to_name=to_name,
-        image_key=image_keys[to_name],
+        image_key=around.image_keys[to_name],
         classes=_classes(tag, task),
         multiple=_is_multiple(tag, task) or boxes is not None,
         boxes=boxes,
         box_label=box_label,
-        settings=settings(root) | settings(tag),
+        settings={**around.settings, **settings(tag)},
     )
 
 
 def settings(tag: Element) -> dict[str, str]:
-    """The `model_*` attributes of a tag, without their prefix and without the task."""
-    return {
+    """The `model_*` attributes of a tag, without their prefix and without the task. Raises UnsupportedConfig."""
+    found = {
         key.removeprefix(SETTING_PREFIX): value
         for key, value in tag.attrib.items()
         if key.startswith(SETTING_PREFIX) and key != TASK_ATTRIBUTE
     }
+    if len(found) > MOST_SETTINGS:
+        raise UnsupportedConfig(
+            f"{quoted(tag.tag)} has {len(found)} {SETTING_PREFIX}* attributes, and at most {MOST_SETTINGS} are read: "
+            "remove those that are no settings."
+        )
+    return found
 
 
-def _task(tag: Element, root: Element) -> VisionTask:
+def _task(tag: Element, around: Surroundings) -> VisionTask:
     """What a control is learned as: as it says, else as the root View says, else as its tag is meant."""
     tasks = TASKS[tag.tag]
     asked = tag.get(TASK_ATTRIBUTE)
     for task in tasks:
-        if task == (asked or root.get(TASK_ATTRIBUTE)):
+        if task == (asked or around.task):
             return task
     if asked:
         remedy = " or ".join(f'{TASK_ATTRIBUTE}="{task}"' for task in tasks)
@@ -115,7 +142,7 @@ def _task(tag: Element, root: Element) -> VisionTask:
     return tasks[0]
 
 
-def _boxes(tag: Element, task: VisionTask, root: Element) -> tuple[str | None, str | None]:
+def _boxes(tag: Element, task: VisionTask, around: Surroundings) -> tuple[str | None, str | None]:
     """The rectangle control for whose regions a control is asked, and the label of those regions."""
     if attribute(tag, "perItem").lower() == "true":
         raise UnsupportedConfig(
@@ -130,19 +157,26 @@ def _boxes(tag: Element, task: VisionTask, root: Element) -> tuple[str | None, s
         )
     if task != "face":
         return None, None  # Label Studio ignores it
-    wanted = attribute(tag, "whenLabelValue")
-    for boxes in root.iter():
-        if not boxes.get("name") or boxes.get("toName") != tag.get("toName"):
-            continue
-        if boxes.tag == "Rectangle" and not wanted:
-            return boxes.get("name"), None
-        if boxes.tag == "RectangleLabels":
-            for label in _tagged(boxes, "Label"):
-                if _class(label) and wanted in ("", label.get("value"), label.get("alias")):
-                    return boxes.get("name"), _class(label)
-    raise UnsupportedConfig(
-        f"{shown(tag)} is asked for regions: add <RectangleLabels> with a <Label> for them on the same image."
-    )
+    asked_for = around.boxes.get((tag.get("toName", ""), attribute(tag, "whenLabelValue")))
+    if asked_for is None:
+        raise UnsupportedConfig(
+            f"{shown(tag)} is asked for regions: add <RectangleLabels> with a <Label> for them on the same image."
+        )
+    return asked_for
+
+
+def _boxes_in(root: Element) -> dict[tuple[str, str], tuple[str, str | None]]:
+    """See `Surroundings.boxes`; of several, the first. Asked for no label in particular, that is the first of all."""
+    found: dict[tuple[str, str], tuple[str, str | None]] = {}
+    for tag in root.iter():
+        name, to_name = tag.get("name"), tag.get("toName", "")
+        if name and tag.tag == "Rectangle":
+            found.setdefault((to_name, ""), (name, None))
+        if name and tag.tag == "RectangleLabels":
+            for label in filter(_class, _tagged(tag, "Label")):
+                for wanted in ("", label.get("value", ""), label.get("alias", "")):
+                    found.setdefault((to_name, wanted), (name, _class(label)))
+    return found
 
 
 def _is_multiple(tag: Element, task: VisionTask) -> bool:
@@ -166,7 +200,7 @@ def _classes(tag: Element, task: VisionTask) -> tuple[str, ...]:
         return ()
     from_data = bool(tag.get("value") or attribute(tag, "apiUrl"))
     if tag.tag == "Taxonomy":
-        return () if from_data else tuple(dict.fromkeys(_leaves(tag, ())))
+        return () if from_data else tuple(dict.fromkeys(_leaves(tag)))
     kind = "Choice" if tag.tag == "Choices" else "Label"
     if from_data:
         raise UnsupportedConfig(
@@ -181,7 +215,7 @@ def _classes(tag: Element, task: VisionTask) -> tuple[str, ...]:
 
 
 def _tagged(control: Element, kind: str) -> Iterator[Element]:
-    """The Choice or Label tags of a control, in order.
+    """The Choice or Label tags of a control, in order, but for those of a control inside it.
 
     Label Studio shows a Choice inside a Choice only with allowNested, so those are left out.
     """
@@ -190,15 +224,20 @@ def _tagged(control: Element, kind: str) -> Iterator[Element]:
         tag = pending.pop()
         if tag.tag == kind:
             yield tag
-        else:
+        elif tag.tag not in TASKS:
             pending.extend(reversed(tag))
 
 
-def _leaves(tag: Element, path: tuple[str, ...]) -> Iterator[str]:
-    """The paths to the leaves of a Taxonomy."""
-    pending = [(tag, path)]
+def _leaves(taxonomy: Element) -> Iterator[str]:
+    """The paths to the leaves of a Taxonomy. Raises UnsupportedConfig."""
+    pending: list[tuple[Element, tuple[str, ...]]] = [(taxonomy, ())]
     while pending:
         tag, path = pending.pop()
+        if sum(map(len, path)) > LONGEST_PATH:
+            raise UnsupportedConfig(
+                f"{shown(taxonomy)} has a path of more than {LONGEST_PATH} characters: "
+                "shorten its choices, or nest them less deeply."
+            )
         choices = [(each, (*path, name)) for each in _tagged(tag, "Choice") if (name := _class(each))]
         if path and not choices:
             yield path_class(path)

@@ -14,6 +14,7 @@ from defusedxml import DefusedXmlException
 from backend.labelstudio.control import (
     TASKS,
     Control,
+    Surroundings,
     UnsupportedConfig,
     attribute,
     quoted,
@@ -29,6 +30,8 @@ IMAGE_VALUE = re.compile(r"\$([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*)")
 UNDEFINED_KEY = "$undefined$"
 # Regions that Label Studio stores apart from their labels.
 UNLABELED = ("Rectangle", "Polygon", "Brush", "Bitmask", "MagicWand")
+LARGEST = 1_000_000  # characters; thousands of classes are far fewer
+MOST_CONTROLS = 100  # of the tags that can be learned
 KNOWN = "Choices, RectangleLabels, PolygonLabels, BrushLabels or BitmaskLabels"
 NO_CONTROL = (
     "The labeling config has no control tag: add <Choices> with <Choice> tags, or <RectangleLabels> with <Label> tags, "
@@ -71,27 +74,36 @@ def read_labeling_config(xml: str) -> LabelingConfig:
     Raises UnsupportedConfig where that is none, with the reason for the first control tag that came near.
     """
     root = _parse(xml)
-    image_keys = _image_keys(root)
+    around = Surroundings.of(root, _image_keys(root))
+    tags = [tag for tag in root.iter() if tag.tag in TASKS]
+    if len(tags) > MOST_CONTROLS:
+        raise UnsupportedConfig(
+            f"The labeling config has {len(tags):,} control tags, and at most {MOST_CONTROLS} can be learned together: "
+            "ask for fewer in one project."
+        )
     controls: list[Control] = []
     chosen: dict[str, str] = {}
     left_out: list[str] = []
-    for tag in root.iter():
-        if tag.tag in TASKS:
-            try:
-                control = read_control(tag, root, image_keys)
-                _check_image(control, controls)
-            except UnsupportedConfig as reason:
-                left_out.append(str(reason))
-            else:
-                controls.append(control)
-                chosen = settings(tag) | chosen
+    for tag in tags:
+        try:
+            control = read_control(tag, around)
+            _check_image(control, controls)
+        except UnsupportedConfig as reason:
+            left_out.append(str(reason))
+        else:
+            controls.append(control)
+            chosen = settings(tag) | chosen
     left_out += _unknown(root, controls)
     if not controls:
         raise UnsupportedConfig(left_out[0] if left_out else NO_CONTROL)
-    return LabelingConfig(tuple(controls), settings(root) | chosen, tuple(left_out))
+    return LabelingConfig(tuple(controls), {**around.settings, **chosen}, tuple(left_out))
 
 
 def _parse(xml: str) -> Element:
+    if len(xml) > LARGEST:
+        raise UnsupportedConfig(
+            f"The labeling config has {len(xml):,} characters, and at most {LARGEST:,} are read: make it smaller."
+        )
     try:
         root: Element = defusedxml.ElementTree.fromstring(xml, forbid_dtd=True)
     except DefusedXmlException:

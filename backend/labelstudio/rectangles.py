@@ -6,11 +6,13 @@ The format: https://labelstud.io/tags/rectanglelabels
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.labelstudio.agreement import medoid
 from backend.labelstudio.control import Control
@@ -29,6 +31,7 @@ from backend.labelstudio.regions import (
 from backend.targets import Box, BoxTarget, Prediction
 
 SAME_OBJECT = 0.5  # intersection over union of two boxes that are taken for one object
+COMPARED = 2_000  # boxes of an annotation, at the most, that are compared with another's
 
 Edges = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -114,28 +117,47 @@ def _turned(corner: tuple[float, float], angle: float, aspect: float) -> tuple[f
 
 def _f1(one: BoxTarget, other: BoxTarget) -> float:
     """2 · matches / (boxes of both); boxes of the same label match one to one, the most overlapping first."""
-    total = len(one.boxes) + len(other.boxes)
+    ones, others = _compared(one.boxes), _compared(other.boxes)
+    total = len(ones) + len(others)
     if not total:
         return 1.0
-    if not (one.boxes and other.boxes):
-        return 0.0
-    overlaps = _overlaps(one.boxes, other.boxes)
-    matches = 0
-    while overlaps.max() >= SAME_OBJECT:
-        row, column = np.unravel_index(overlaps.argmax(), overlaps.shape)
-        overlaps[row, :] = overlaps[:, column] = 0
-        matches += 1
-    return 2 * matches / total
+    mine, theirs = _edges_by_label(ones), _edges_by_label(others)
+    return 2 * sum(_matches(mine[label], theirs[label]) for label in mine.keys() & theirs.keys()) / total
 
 
-def _overlaps(ones: Sequence[Box], others: Sequence[Box]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Intersection over union of each pair, (ones, others); 0 where their labels differ."""
-    a, b = (
-        np.array([(box.left, box.top, box.right, box.bottom) for box in boxes]) for boxes in (ones, others)
-    )
-    lower = np.maximum(a[:, None, :2], b[None, :, :2])
-    upper = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(upper - lower, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
-    same = np.array([box.label for box in ones])[:, None] == np.array([box.label for box in others])[None]
-    return np.where(same, shared / (areas[0][:, None] + areas[1][None] - shared), 0.0)
+def _compared(boxes: Sequence[Box]) -> Sequence[Box]:
+    """Those that stand for all: the topmost, for annotators draw the same objects in orders of their own."""
+    return boxes if len(boxes) <= COMPARED else sorted(boxes, key=lambda box: box.top)[:COMPARED]
+
+
+def _edges_by_label(boxes: Sequence[Box]) -> dict[str, NDArray[np.float64]]:
+    """The edges of each label's boxes, (boxes, 4)."""
+    edges: defaultdict[str, list[Edges]] = defaultdict(list)
+    for box in boxes:
+        edges[box.label].append((box.left, box.top, box.right, box.bottom))
+    return {label: np.array(of_it) for label, of_it in edges.items()}
+
+
+def _matches(ones: NDArray[np.float64], others: NDArray[np.float64]) -> int:
+    """How many boxes of the one, (n, 4), have one of the other, (m, 4), to themselves, the most overlapping first."""
+    overlaps = _overlaps(ones, others).ravel()
+    pairs = np.flatnonzero(overlaps >= SAME_OBJECT)
+    rows, columns = np.divmod(pairs[np.argsort(-overlaps[pairs], kind="stable")], len(others))
+    matched: set[int] = set()
+    taken: set[int] = set()
+    for row, column in zip(rows.data, columns.data, strict=True):
+        if row not in matched and column not in taken:
+            matched.add(row)
+            taken.add(column)
+    return len(matched)
+
+
+def _overlaps(ones: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersection over union of each pair, (n, m), of boxes (n, 4) and (m, 4)."""
+    a, b = ones.T[:, :, None], others.T[:, None]
+    width = np.clip(np.minimum(a[2], b[2]) - np.maximum(a[0], b[0]), 0, None)
+    height = np.clip(np.minimum(a[3], b[3]) - np.maximum(a[1], b[1]), 0, None)
+    shared = width * height
+    areas = [(edges[2] - edges[0]) * (edges[3] - edges[1]) for edges in (a, b)]
+    overlaps: NDArray[np.float64] = shared / (areas[0] + areas[1] - shared)
+    return overlaps

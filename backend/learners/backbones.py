@@ -100,10 +100,20 @@ def _tell_once(sentence: str) -> None:
 
 
 def empty_pyramid(name: str) -> Pyramid:
-    """A pyramid on the backbone of this full name with random weights, to load others into."""
+    """A pyramid on the backbone of this full name with random weights, to load others into. Raises KeyError."""
     if name == COCO:
         return _coco(None)
-    return _scratch() if name == SCRATCH else _pretrained(name, None)
+    return _scratch() if name == SCRATCH else _pretrained(known(name), None)
+
+
+def known(name: str) -> str:
+    """The full name of a timm model, as read from a file. Raises KeyError where timm has none of that name.
+
+    timm itself would load others: "hf-hub:someone/some-model" from the network, "local-dir:/tmp" from the disk.
+    """
+    if not timm.is_model_pretrained(name):
+        raise KeyError(name)
+    return name
 
 
 def _scratch() -> Pyramid:

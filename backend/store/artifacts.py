@@ -18,6 +18,8 @@ from backend.store.storage import Storage
 
 SUFFIX = ".zip"
 COPIES_KEPT = 64  # of artifacts on object storage, the last used ones
+# What reading a ZIP file raises that is not one, or not as we write them: encrypted, of an unknown version, cut short.
+DAMAGE = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, IndexError)
 
 
 def project_artifacts(project_id: int) -> str:
@@ -169,9 +171,8 @@ class StoredArtifacts:
             folder, packed = scratch / "files", scratch / "packed"
             self._storage.download(key + SUFFIX, packed)
             try:
-                with zipfile.ZipFile(packed) as archive:
-                    archive.extractall(folder)
-            except (zipfile.BadZipFile, EOFError) as error:
+                _unpack(packed, folder)
+            except DAMAGE as error:
                 raise FileNotFoundError(f"{self.address(key)} is damaged and as good as missing") from error
             with suppress(OSError):  # another process was faster
                 folder.rename(copy)
@@ -184,6 +185,20 @@ class StoredArtifacts:
         self._cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=self._cache) as folder:
             yield Path(folder)
+
+
+def _unpack(packed: Path, folder: Path) -> None:
+    """Write the files of an archive into a folder. Raises what is in DAMAGE."""
+    with zipfile.ZipFile(packed) as archive:
+        entries = archive.infolist()
+        # Ours are stored as they are: what unpacks to more than it is could fill the disk.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise zipfile.BadZipFile("its files are compressed")
+        if sum(entry.file_size for entry in entries) > packed.stat().st_size:
+            raise zipfile.BadZipFile("its files overlap")
+        if any(entry.header_offset < 0 for entry in entries):
+            raise zipfile.BadZipFile("its files begin before it")
+        archive.extractall(folder)
 
 
 def _files(folder: Path) -> list[Path]:

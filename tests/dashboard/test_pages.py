@@ -3,6 +3,8 @@
 import base64
 import csv
 import io
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -224,6 +226,21 @@ def test_the_labeled_set_can_be_downloaded(loop: StoredLoop) -> None:
     assert rows[1]["labels"] == "cat (50%); dog (50%)"
     assert rows[2]["image"] == "'=cmd()"  # no formula for a spreadsheet
     assert "attachment" in answer.headers["Content-Disposition"]
+
+
+def test_no_cell_of_the_labeled_set_is_a_formula_however_it_is_divided(loop: StoredLoop) -> None:
+    names = ("x;=cmd|' /C calc'!A0;", "a\r\n-1", "b\t+1|@x", 'c; "=1+1"', "-1; ;=1")
+    votes = dict.fromkeys(names, 1.0)
+    loop.change(Task, (3, 2), target={"kind": {"votes": votes, "annotators": 2, "multiple": True}})
+    loop.change(Task, (3, 3), source="a;=cmd()\t=1.png", groups={"place": "48.1, -2.5"})
+    text = loop.client.get("/projects/3/labeled.csv").text
+    cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
+    for divider in ";|\t":
+        cells += [cell for row in csv.reader(io.StringIO(text), delimiter=divider) for cell in row]
+    cells += [cell for line in text.splitlines() for cell in re.split(r"[;|\t]", line)]
+    assert any("'=cmd" in cell for cell in cells)
+    assert not [cell for cell in cells if cell.lstrip(' "')[:1] in set("=+-@")]
+    assert json.dumps({"place": "48.1, -2.5"}) in cells  # in commas, our quotes count
 
 
 def test_a_thumbnail_of_no_image_says_why(loop: StoredLoop) -> None:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from label_studio_sdk.converter import Converter
 from label_studio_sdk.label_interface import LabelInterface
 
+from backend.labelstudio.rectangles import combine
 from backend.labelstudio.results import read_target, write_result
 from backend.targets import Box, BoxTarget, MaskTarget
 from tests.labelstudio.marked import altered, annotation, any_json, config, control, prediction, region
+from tests.security.watch import within
 
 CONTROL = control("RectangleLabels")
 
@@ -167,6 +169,46 @@ def test_the_annotator_whom_the_others_agree_with_most():
 def test_agreement_is_the_f1_of_matched_boxes(one: list[Any], other: list[Any], f1: float):
     target = read(annotation(*one, by=1), annotation(*other, by=2))
     assert target is not None and target.agreement == pytest.approx(f1)
+
+
+@pytest.mark.parametrize("step", [1e-3, 0], ids=["in rows", "all the same"])
+def test_boxes_by_the_thousands_are_compared_in_time(step: float):
+    corners = [(step * (n % 100), step * (n // 100)) for n in range(20_000)]
+    one = BoxTarget(tuple(Box("cat", x, y, x + 1e-4, y + 1e-4) for x, y in corners))
+    other = BoxTarget(tuple(reversed(one.boxes)))  # drawn in another order
+    with within(60, 400):
+        target = combine([one, other], CONTROL)
+    assert target.boxes == one.boxes  # none is lost
+    assert target.agreement == 1
+
+
+drawn = st.lists(st.tuples(*[st.integers(0, 6)] * 4, st.sampled_from("ab")), max_size=12)
+
+
+@given(drawn, drawn)
+def test_the_most_overlapping_match_first(first: list[Any], second: list[Any]):
+    one, other = (
+        [Box(label, min(x, u), min(y, v), max(x, u) + 1, max(y, v) + 1) for x, y, u, v, label in boxes]
+        for boxes in (first, second)
+    )
+    pairs = sorted(
+        (-overlap(a, b), i, j) for i, a in enumerate(one) for j, b in enumerate(other) if a.label == b.label
+    )
+    matched: dict[int, int] = {}
+    for less, i, j in pairs:
+        if -less >= 0.5 and i not in matched and j not in matched.values():
+            matched[i] = j
+    total = len(one) + len(other)
+    target = combine([BoxTarget(tuple(one)), BoxTarget(tuple(other))], CONTROL)
+    assert target.agreement == pytest.approx(2 * len(matched) / total if total else 1)
+
+
+def overlap(a: Box, b: Box) -> float:
+    width = min(a.right, b.right) - max(a.left, b.left)
+    height = min(a.bottom, b.bottom) - max(a.top, b.top)
+    shared = max(width, 0) * max(height, 0)
+    areas = [(box.right - box.left) * (box.bottom - box.top) for box in (a, b)]
+    return shared / (sum(areas) - shared)
 
 
 def test_ground_truth_overrules():

@@ -12,7 +12,7 @@ from backend.learners.embedding import BackboneUnavailable
 from backend.learners.segmentation import MaskAnswers, Segmenter, evaluate_masks, fit_segmenter, training
 from backend.learners.segmentation.network import new_network
 from backend.learners.segmentation.segmenter import FILE, working_size
-from backend.learners.weights import DamagedWeights
+from backend.learners.weights import DamagedWeights, load_weights, save_weights
 from backend.targets import MaskTarget, Polygon
 from strategies import Pool, strategy
 from tests.learners.drawn_scenes import CLASSES, bitmap, labeled, scene
@@ -126,6 +126,19 @@ def test_saved_and_loaded(segmenter: Segmenter, tmp_path: Path) -> None:
         Segmenter.load(tmp_path)
     with pytest.raises(FileNotFoundError):
         Segmenter.load(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "name", ["hf-hub:someone/resnet50", "no_such_model", "coco", ["scratch"], None], ids=str
+)
+def test_an_encoder_that_timm_would_look_for_elsewhere(
+    segmenter: Segmenter, tmp_path: Path, name: object
+) -> None:
+    segmenter.save(tmp_path)
+    arrays, description = load_weights(tmp_path / FILE)
+    save_weights(tmp_path / FILE, arrays, description | {"encoder": name})
+    with pytest.raises(DamagedWeights, match="made anew"):
+        Segmenter.load(tmp_path)
 
 
 @pytest.mark.usefixtures("briefly")

@@ -20,7 +20,7 @@ from backend.settings import InvalidSettings, LoopSettings
 from strategies import InvalidSpec, strategy
 from strategies.stopping import criterion
 from tests.security.mutation import changed, damaged_bytes, damaged_text, pick, strange
-from tests.security.watch import INPUTS, run
+from tests.security.watch import INPUTS, run, within
 
 IMAGE = '<Image name="image" value="$image"/>'
 LABELS = '<Label value="cat" alias="c"/><Label value="dog"/>'
@@ -132,7 +132,62 @@ def test_a_labeling_config_of_many_levels() -> None:
     taxonomy = CONFIGS[1].replace(
         '<Choice value="pug"/>', '<Choice value="a">' * levels + "</Choice>" * levels
     )
-    assert read_labeling_config(taxonomy).controls
+    with pytest.raises(UnsupportedConfig, match="a path of more than 500 characters"):
+        read_labeling_config(taxonomy)
+
+
+def view(*tags: str, attributes: str = "") -> str:
+    return f"<View {attributes}>{IMAGE}{''.join(tags)}</View>"
+
+
+def texts(number: int, attributes: str = "") -> str:
+    return "".join(
+        f'<TextArea name="t{n}" toName="image" model_task="face" {attributes}/>' for n in range(number)
+    )
+
+
+def attributes(number: int) -> str:
+    return " ".join(f'model_a{n}=""' for n in range(number))
+
+
+NESTED = '<Taxonomy name="t" toName="image" model_task="face">'
+LEAVES = "".join(f'<Choice value="a{n}"/>' for n in range(20_000))
+TOO_LARGE = {
+    "megabytes of attributes and controls": (
+        view(texts(60_000), attributes=attributes(40_000)),
+        "characters",
+    ),
+    "megabytes of controls": (view(texts(80_000, 'perRegion="true"')), "characters"),
+    "attributes and controls": (view(texts(5_000), attributes=attributes(9_000)), "9000 model_"),
+    "attributes of a control": (view(texts(1, attributes(9_000))), "9000 model_"),
+    "controls": (view(texts(9_000, 'perRegion="true"')), "9,000 control tags"),
+    "controls in controls": (view(NESTED * 5_000 + "</Taxonomy>" * 5_000), "5,000 control tags"),
+    "classes of a long path": (
+        view(f'{NESTED}<Choice value="{"a" * 400_000}">{LEAVES}</Choice></Taxonomy>'),
+        "more than 500 characters",
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "says"), TOO_LARGE.values(), ids=TOO_LARGE.keys())
+def test_a_labeling_config_that_is_too_large_is_refused_at_once(config: str, says: str) -> None:
+    with within(20, 300), pytest.raises(UnsupportedConfig, match=says) as refused:
+        read_labeling_config(config)
+    assert str(refused.value).isascii() and len(str(refused.value)) < 200
+
+
+def test_a_labeling_config_just_small_enough_is_read_at_once() -> None:
+    labels = "".join(f'<Label value="a{n}"/>' for n in range(30_000))
+    boxes = f'<RectangleLabels name="b" toName="image">{labels}</RectangleLabels>'
+    config = view(boxes, texts(99, 'perRegion="true" whenLabelValue="a29999"'), attributes=attributes(100))
+    with within(20, 300):
+        controls = read_labeling_config(config).controls
+    assert len(controls) == 100 and len(controls[0].classes) == 30_000
+    assert {control.box_label for control in controls[1:]} == {"a29999"}
+    leaves = f'<Choice value="{"a" * 400}">{LEAVES}</Choice>'
+    with within(20, 300):  # a class belongs to the innermost control
+        controls = read_labeling_config(view(NESTED * 100 + leaves + "</Taxonomy>" * 100)).controls
+    assert [len(control.classes) for control in controls] == [0] * 99 + [20_000]
 
 
 def test_run_lengths_of_a_brush() -> None:

@@ -2,7 +2,6 @@
 
 import gzip
 import random
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from PIL import Image
 
 from backend.labelstudio.image_file import FORMATS, BrokenImage, decode, look
 from tests.security.mutation import damaged_bytes, pick
-from tests.security.watch import INPUTS, no_hang, run
+from tests.security.watch import INPUTS, no_hang, peak, run
 
 MAX_PIXELS = 1_000_000
 SCENE = Image.fromarray(
@@ -123,13 +122,6 @@ def hostile() -> Iterator[tuple[str, bytes]]:
 
 FINE, HOSTILE = dict(fine()), dict(hostile())
 MOST_MEMORY = 200 << 20  # bytes that one image may take for a moment
-
-
-def peak() -> int:
-    """The most bytes of memory that this process has held since "5" was written to clear_refs."""
-    held = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert held
-    return int(held[1]) << 10
 
 
 @pytest.mark.parametrize("name", FINE)

@@ -1,11 +1,16 @@
+import io
+import itertools
+import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
 import numpy as np
 import pytest
 
-from backend.store.artifacts import Artifacts, artifacts_in
+from backend.store.artifacts import DAMAGE, Artifacts, _unpack, artifacts_in
 from backend.store.embeddings import DamagedEmbeddings, EmbeddingStore
 from backend.store.storage import Storage, StorageUnavailable
 from tests.object_storage import BUCKET, S3Server, s3_server
@@ -110,6 +115,73 @@ def test_damage_is_noticed_although_there_is_a_copy(stored: Artifacts, damage: s
     found.put(Body=bytes(content))
     with pytest.raises(FileNotFoundError, match="damaged"):
         stored.reading(KEY)
+
+
+def deflated() -> bytes:
+    """A bomb: a thousandth of what it unpacks to."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("file", bytes(10 << 20))
+    return packed.getvalue()
+
+
+def overlapping() -> bytes:
+    """Another: each file is in the one before, with its header."""
+    content, entries = bytes(100_000), []
+    for number in range(100):
+        entry = zipfile.ZipInfo(f"file-{number}")
+        entry.CRC, entry.file_size, entry.compress_size = zlib.crc32(content), len(content), len(content)
+        content = entry.FileHeader() + content
+        entry.header_offset = -len(content)
+        entries.append(entry)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        packed.write(content)
+        for entry in entries:
+            entry.header_offset += len(content)
+        archive.filelist += entries
+        archive.start_dir = len(content)
+        archive.writestr("last", b"")
+    return packed.getvalue()
+
+
+def altered(place: int, value: int) -> bytes:
+    """An archive of one file, with another value in its entry of the directory, and where the file has it, too."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("file", b"content")
+    content = bytearray(packed.getvalue())
+    entry = content.index(b"PK\x01\x02")
+    content[place - 2] = content[entry + place] = value
+    return bytes(content)
+
+
+OTHERS = {
+    "deflated": deflated(),
+    "overlapping": overlapping(),
+    "of a later version": altered(6, 99),
+    "encrypted": altered(8, 1),
+    "patched": altered(8, 1 << 5),
+    "of an unknown compression": altered(10, 99),
+}
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS.keys())
+def test_an_archive_that_is_not_as_we_write_them_is_damaged(stored: Artifacts, content: bytes) -> None:
+    boto3.resource("s3").Object(BUCKET, f"team-a/{KEY}.zip").put(Body=content)
+    with pytest.raises(FileNotFoundError, match="damaged"):
+        stored.reading(KEY)
+
+
+def test_no_damaged_byte_is_another_error(tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("part/file", b"content")
+    content = packed.read_bytes()
+    for place, value in itertools.product(range(len(content)), (0, 1, 0x7F, 0x80, 0xFF)):
+        packed.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+        with suppress(*DAMAGE):
+            _unpack(packed, tmp_path / f"{place}-{value}")
 
 
 def test_what_a_block_that_fails_has_written_is_not_kept(stored: Artifacts) -> None:

@@ -109,7 +109,7 @@ class Detector:
             network = NETWORKS[kind](pyramid, torch.zeros(len(classes)), members)
             network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
             return cls(classes, kind, network, description["size"], description["threshold"])
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, TypeError, RuntimeError) as error:
             raise DamagedWeights(f"{directory / FILE} is damaged: train anew ({error})") from error
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from backend.learners.backbones import SCRATCH, known
 from backend.learners.embedding import AUTO
 from backend.learners.learner import LabeledImages
 from backend.learners.segmentation.answers import CompressedMap, MaskAnswers
@@ -139,11 +140,13 @@ class Segmenter:
         arrays, description = load_weights(path)
         try:
             classes, background = tuple(description["classes"]), bool(description["background"])
-            network = SegmentationNetwork(description["encoder"], len(classes) + background)
+            encoder = description["encoder"]
+            encoder = encoder if encoder == SCRATCH else known(encoder)
+            network = SegmentationNetwork(encoder, len(classes) + background)
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             members = tensors.pop("members")
             network.load_state_dict(tensors)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, TypeError, RuntimeError) as error:
             raise DamagedWeights(f"{path} is damaged: delete it and it is made anew ({error})") from error
         return cls(classes, background, network, members, int(description["size"]))
 
