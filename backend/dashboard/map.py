@@ -84,7 +84,6 @@ def card(project_id: int, task_id: int) -> str:
         entry=entry,
         prediction=in_words(entry.prediction) if entry else None,
         answers=_answers(project, task),
-        label_studio=deployment().settings.label_studio_url,
     )
 
 
@@ -97,7 +96,7 @@ def open_tasks(project_id: int) -> Redirect:
     )
     if not chosen:
         raise Refused("No task was chosen: draw a line around some points of the map first.")
-    address = f"{deployment().settings.label_studio_url}/projects/{project_id}/data"
+    address = f"{deployment().settings.label_studio_for_browsers}/projects/{project_id}/data"
     return redirect(f"{address}?tab={tab_of(chosen[:MOST_OPENED])}")
 
 

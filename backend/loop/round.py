@@ -5,7 +5,6 @@ import time
 from datetime import timedelta
 
 from sqlalchemy import update
-from sqlalchemy.exc import DBAPIError
 
 from backend.deployment import Deployment
 from backend.engine.ray import ClusterUnavailable
@@ -27,7 +26,7 @@ from backend.loop.round_run import RoundRun
 from backend.loop.rounds import FAILED_AFTER
 from backend.loop.steps import STEPS
 from backend.settings import InvalidSettings
-from backend.store.database import is_outage
+from backend.store.database import is_outage, reason_of
 from backend.store.embeddings import DamagedEmbeddings
 from backend.store.leases import HeldLease, LeaseLost
 from backend.store.storage import StorageUnavailable
@@ -135,8 +134,7 @@ def _after_failure(run: RoundRun, step: str, error: Exception, lines: RoundLog) 
 def _sentence(error: Exception) -> str:
     """What went wrong, for the person who reads the status."""
     if is_outage(error):
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        return f"The database cannot be used: {reason}. Check it and the disk that it is on."
+        return f"The database cannot be used: {reason_of(error)}. Check it and the disk that it is on."
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror or error}{where}. Check the disk and the permissions of MODEL_DIR."

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.orm import Session
 
@@ -93,14 +93,20 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, OperationalError | InterfaceError | NoFreeConnection):
         return True
     return isinstance(error, DatabaseError) and (
-        error.connection_invalidated or _code(error.orig).startswith(PASSING)
+        error.connection_invalidated or _field(error.orig, "C").startswith(PASSING)
     )
 
 
-def _code(error: BaseException | None) -> str:
-    """PostgreSQL's code of an error: pg8000 raises the same for all, with the fields of the server's message."""
+def reason_of(error: BaseException) -> str:
+    """What the database, or whoever was to reach it, says of an error."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return _field(original, "M") or str(original)
+
+
+def _field(error: BaseException | None, name: str) -> str:
+    """Of PostgreSQL's message: C, its code, or M, what it says. pg8000 raises the same for all, with these fields."""
     fields = error.args[0] if error and error.args else None
-    return str(fields.get("C", "")) if isinstance(fields, dict) else ""
+    return str(fields.get(name, "")) if isinstance(fields, dict) else ""
 
 
 def upsert(session: Session, table: type[Base], rows: Iterable[Mapping[str, Any]]) -> None:

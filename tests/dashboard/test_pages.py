@@ -95,7 +95,10 @@ def test_the_queue_is_shown_in_order_with_reasons_and_predictions(loop: StoredLo
 
 def test_links_lead_to_label_studio_as_browsers_reach_it(tmp_path: Path) -> None:
     loop = StoredLoop(tmp_path, label_studio_public_url="https://labels.example.com/")
-    assert 'href="https://labels.example.com/projects/3/data?task=21"' in loop.text("/projects/3/queue")
+    for page in ("/projects/3/queue", "/projects/3/tasks/21/card"):
+        assert 'href="https://labels.example.com/projects/3/data?task=21"' in loop.text(page)
+    opened = loop.client.get("/projects/3/map/open?tasks=21").headers["Location"]
+    assert opened.startswith("https://labels.example.com/projects/3/data?tab=")
 
 
 def test_what_is_wrong_with_labels_and_images_is_listed(loop: StoredLoop) -> None:

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from backend.store.database import MIGRATIONS, Database, is_outage, upsert
+from backend.store.database import MIGRATIONS, Database, is_outage, reason_of, upsert
 from backend.store.tables import Base, Event, Project, Task
 from tests.stores import drop, servers
 
@@ -185,7 +185,7 @@ def test_without_a_free_connection_the_database_is_away_for_now(postgresql: Data
     try:
         with pytest.raises(DBAPIError) as raised, refused.read() as session:
             session.scalar(select(1))
-        assert "too many connections" in str(raised.value)
+        assert reason_of(raised.value) == 'too many connections for role "unwanted"'
         assert is_outage(raised.value)
     finally:
         with postgresql.write() as session:
