@@ -117,6 +117,11 @@ class Settings(BaseSettings):
         return (self.basic_auth_user, password) if self.basic_auth_user and password else None
 
     @property
+    def has_half_a_basic_auth(self) -> bool:
+        """Whether only one of user and password is set: somebody thinks that they are asked for, and they are not."""
+        return bool(self.basic_auth_user) != bool(self.basic_auth_pass.get_secret_value())
+
+    @property
     def viewer_auth(self) -> tuple[str, str] | None:
         """User and password that may look but not change, or None where none are set."""
         password = self.viewer_pass.get_secret_value()

@@ -245,6 +245,16 @@ def test_the_defaults_that_are_listed_are_the_strategies_own(run: Run) -> None:
         assert STRATEGIES.make({entry["name"]: defaults}) == STRATEGIES.make(entry["name"]), entry["name"]
 
 
+@pytest.mark.parametrize("name", ["BASIC_AUTH_USER", "BASIC_AUTH_PASS"])
+def test_a_server_that_would_ask_nobody_for_a_password_does_not_start(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "us")
+    ended = run("serve")
+    assert ended.exit_code == 1
+    assert "set both, or neither" in " ".join(ended.stderr.split())
+
+
 def test_the_server_and_the_worker_import_nothing_slow_before_they_need_it() -> None:
     slow = {
         "lance",

@@ -39,9 +39,15 @@ def demo(
 
 def serve() -> None:
     """Serve Label Studio's calls and the dashboard, with gunicorn."""
+    from backend.failures import fail
     from backend.server import Server
 
     with deployed() as deployment:  # prepared once, before several processes would
+        if deployment.settings.has_half_a_basic_auth:
+            fail(
+                "Only one of BASIC_AUTH_USER and BASIC_AUTH_PASS is set, so nobody would be asked for either: "
+                "set both, or neither."
+            )
         deployment.database.engine.dispose()  # processes that are forked must not share a connection
     Server(deployment.settings).run()
 

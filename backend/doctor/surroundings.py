@@ -59,11 +59,9 @@ def deployment_settings(settings: Settings, problems: list[str]) -> Finding:
         return broken(
             f"{'; '.join(problems)}.", "Correct it in the environment or in .env; below, its default is used."
         )
-    if settings.basic_auth is None and (
-        settings.basic_auth_user or settings.basic_auth_pass.get_secret_value()
-    ):
-        return warning(
-            "Only one of BASIC_AUTH_USER and BASIC_AUTH_PASS is set, so nobody is asked for either.",
+    if settings.has_half_a_basic_auth:
+        return broken(
+            "Only one of BASIC_AUTH_USER and BASIC_AUTH_PASS is set, so the server does not start.",
             "Set both, or neither.",
         )
     read = (

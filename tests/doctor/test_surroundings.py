@@ -81,6 +81,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
         ("database", {"DATABASE_URL": "nonsense"}, "cannot be used", "DATABASE_URL"),
         ("queue of jobs", {"REDIS_URL": "ftp://somewhere"}, "Redis cannot be used", "REDIS_URL"),
         ("settings", {"STORAGE_URL": "az://somewhere"}, "adlfs", "Correct it"),
+        ("settings", {"BASIC_AUTH_USER": "us"}, "Only one of BASIC_AUTH_USER and BASIC_AUTH_PASS", "both"),
         ("object storage", {"STORAGE_URL": "/proc/nowhere"}, "/proc/nowhere", "STORAGE_URL"),
         ("Ray cluster", {"RAY_ADDRESS": "127.0.0.1:1"}, "cannot be used", "RAY_ADDRESS"),
         ("worker", {}, "Without the database", "active-learning worker"),
@@ -98,7 +99,6 @@ def test_what_is_broken_is_found_with_its_remedy(
 @pytest.mark.parametrize(
     ("check", "environment", "found", "remedy"),
     [
-        ("settings", {"BASIC_AUTH_USER": "us"}, "Only one of BASIC_AUTH_USER and BASIC_AUTH_PASS", "both"),
         (
             "loop settings",
             {"ACTIVE_LEARNING_WINDO": "9"},
