@@ -131,9 +131,11 @@ def test_ctrl_c_loses_at_most_a_round(finished: tuple[Path, Result], tmp_path: P
     for attempt in range(5):  # on a busy machine, it may be done before we look
         out = with_embeddings_of(whole, tmp_path / f"out-{attempt}")
         process = start(out)
-        wait_until(lambda p=process, o=out: p.poll() is not None or rounds_done(o) >= 1)
+        wait_until(lambda o=out: rounds_done(o) >= 1)
+        os.killpg(process.pid, signal.SIGSTOP)  # so that it does not end meanwhile
         if rounds_done(out) < RUNS * ROUNDS:
             break
+        os.killpg(process.pid, signal.SIGCONT)
         process.communicate(timeout=180)
     press_ctrl_c(process)
     assert 1 <= rounds_done(out) < RUNS * ROUNDS
@@ -160,8 +162,9 @@ def start(out: Path) -> "subprocess.Popen[str]":
 
 
 def press_ctrl_c(process: "subprocess.Popen[str]") -> None:
-    """What a terminal sends to all of the group."""
+    """What a terminal sends to all of the group, which was stopped."""
     os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGCONT)
     told, complained = process.communicate(timeout=30)
     assert process.returncode == 130, complained
     assert "Stopped. The same command resumes." in told
