@@ -38,6 +38,7 @@ FIRST_SAMPLE = 300  # images that the first window is chosen from
 AT_ONCE = 300  # images that a round embeds itself; more are left to the background
 TRAINING_IMAGES = 1_000  # that an embedder trained on the project's own images sees
 FLUSH = 500  # embeddings written at a time
+NOT_WORTH_IT = 1_000  # embeddings of tasks that are gone
 EMBEDDED_HERE, EMBEDDED_ON_RAY = 2_000, 100_000  # images between looks whether the loop still runs
 WORTH_A_CLUSTER = 300  # images; fewer are done here before an actor has started
 LOADERS = 8
@@ -241,15 +242,21 @@ def images_to_embed(deployment: Deployment, project_id: int) -> int:
 
 
 def note_lost_embeddings(deployment: Deployment, project_id: int, embedder: str) -> int:
-    """Have the images embedded again whose embeddings are no longer stored; returns how many they are."""
+    """Have the images embedded again whose embeddings are no longer stored; returns how many they are.
+
+    Embeddings of tasks that are gone are forgotten once they are most of what is stored.
+    """
     stored = deployment.embeddings.task_ids(project_id, embedder)
     with deployment.database.read() as session:
-        noted = select(Task.id).where(Task.project_id == project_id, Task.embedded == embedder)
-        lost = np.setdiff1d(read_ids(session, noted), stored, assume_unique=True).tolist()
+        chosen = select(Task.id).where(Task.project_id == project_id, Task.embedded == embedder)
+        noted = read_ids(session, chosen)
+    if deployment.embeddings.rows(project_id, embedder) > 2 * len(noted) + NOT_WORTH_IT:
+        deployment.embeddings.keep_only(project_id, embedder, noted)
+    lost = np.setdiff1d(noted, stored, assume_unique=True).tolist()
     for start in range(0, len(lost), FLUSH):
-        chosen = (Task.project_id == project_id) & Task.id.in_(lost[start : start + FLUSH])
+        again = (Task.project_id == project_id) & Task.id.in_(lost[start : start + FLUSH])
         with deployment.database.write() as session:
-            session.execute(update(Task).where(chosen).values(embedded=None))
+            session.execute(update(Task).where(again).values(embedded=None))
     if lost:
         log.warning("the embeddings of %d images were lost; they are embedded again", len(lost))
     return len(lost)

@@ -141,6 +141,34 @@ class EmbeddingStore:
             table = self._reading(project_id, embedder, read)
             yield table["task_id"].to_numpy(), _vectors(table)
 
+    def keep_only(self, project_id: int, embedder: str, task_ids: NDArray[np.int64]) -> None:
+        """Forget the embeddings of all other tasks (n,), and of these all but the last; a block at a time is in memory.
+
+        What another process appends meanwhile may be forgotten, too.
+        """
+        import lance
+        import pyarrow as pa
+
+        dataset = self._reading(project_id, embedder, partial(self._open, project_id, embedder))
+        read = partial(dataset.to_table, columns=["task_id"])
+        ids = self._reading(project_id, embedder, read)["task_id"].to_numpy()
+        _, last = np.unique(ids[::-1], return_index=True)
+        kept = np.zeros(len(ids), bool)
+        kept[len(ids) - 1 - last] = True
+        kept &= np.isin(ids, task_ids)
+
+        def blocks() -> Iterator[pa.RecordBatch]:
+            for first in range(0, len(ids), BLOCK):
+                block = dataset.to_table(limit=BLOCK, offset=first)
+                yield from block.filter(pa.array(kept[first : first + BLOCK])).to_batches()
+
+        remaining = pa.RecordBatchReader.from_batches(dataset.schema, blocks())
+        with self._writing, self._storage.reaching(writing=True):
+            where = self._storage.at(_table(project_id, embedder))
+            lance.write_dataset(
+                remaining, where, mode="overwrite", storage_options=self._storage.lance_options()
+            )
+
     def versions_of(self, project_id: int) -> list[str]:
         """Names of the embedders that have embeddings of this project."""
         names = self._storage.names(_project(project_id))

@@ -139,3 +139,16 @@ def test_an_embedder_whose_file_is_lost_is_trained_anew(deployment: Deployment, 
     assert embedded(deployment) == [True, True, True]
     with pytest.raises(DamagedWeights, match="no longer there"):
         embedder_of(deployment, learned)
+
+
+def test_embeddings_of_tasks_that_are_gone_do_not_pile_up(deployment: Deployment) -> None:
+    add(deployment, drawn(), drawn(seed=1))
+    name = str(embed_for_round(deployment, 1, SELF)["embedder"])
+    _, before = deployment.embeddings.read(1, name)
+    gone = range(100, 100 + embedding.NOT_WORTH_IT + 10)
+    deployment.embeddings.append(1, name, gone, np.zeros((len(gone), before.shape[1]), np.float32))
+    assert embedding.note_lost_embeddings(deployment, 1, name) == 0
+    assert deployment.embeddings.rows(1, name) == 2
+    ids, after = deployment.embeddings.read(1, name)
+    assert ids.tolist() == [1, 2]
+    np.testing.assert_array_equal(after, before)

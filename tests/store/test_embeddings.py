@@ -42,6 +42,21 @@ def test_the_later_embedding_of_a_task_counts(store: EmbeddingStore) -> None:
     assert stored[:, 0].tolist() == [11, 21]
 
 
+def test_those_of_other_tasks_are_forgotten(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "BLOCK", 2)
+    store.append(1, "small", [1, 2, 3, 1], vectors(10, 20, 30, 11))
+    store.append(1, "small", [4], vectors(40))
+    store.keep_only(1, "small", np.array([1, 4, 9]))
+    assert store.rows(1, "small") == 2
+    store.append(1, "small", [2], vectors(21))
+    ids, stored = store.read(1, "small")
+    assert ids.tolist() == [1, 2, 4]
+    assert stored[:, 0].tolist() == [11, 21, 40]
+    store.keep_only(1, "small", np.array([], np.int64))
+    assert store.rows(1, "small") == 0
+    assert len(store.read(1, "small")[0]) == 0
+
+
 def test_projects_and_embedders_are_apart(store: EmbeddingStore) -> None:
     store.append(1, "small", [1], vectors(1))
     store.append(1, "large", [1], vectors(2))
