@@ -66,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     with running_stack() as (loop, images):
         labels = round(options.annotators * options.minutes * 60 / PACE)
-        digits = draw(images, labels + labels // 4 + 300)
+        digits = draw(images, labels + 100)  # more than they can label
         soak = Soak(loop.deployment, loop.processes, make_project(loop, images, list(digits)), digits)
         with soak.processes:
             soak.run(
