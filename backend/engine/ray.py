@@ -29,8 +29,8 @@ class ClusterUnavailable(Exception):
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
             f"The Ray cluster {address} cannot be used ({reason}). No label is lost, and work goes on by itself when "
-            "it answers again; if it does not, check RAY_ADDRESS, and that the cluster runs the same versions of "
-            "Python and Ray. Without RAY_ADDRESS, the worker does the work itself."
+            "it answers again; if it does not, check RAY_ADDRESS and RAY_AUTH_TOKEN, and that the cluster runs the "
+            "same versions of Python and Ray. Without RAY_ADDRESS, the worker does the work itself."
         )
 
 
