@@ -96,6 +96,8 @@ class Soak:
     samples: list[tuple[float, float, float]] = field(default_factory=list)
     """Seconds, and megabytes of memory and of disk."""
     ended: threading.Event = field(default_factory=threading.Event)
+    began: float = 0.0
+    """When the team began, in Unix time."""
 
     def run(
         self, server: LabelStudioServer, seconds: float, annotators: int, kill_every: float, seed: int
@@ -109,6 +111,7 @@ class Soak:
             server.add_user(f"annotator-{i}@example.com", f"Secret-{i}-{seed}") for i in range(annotators)
         ]
         team = [threading.Thread(target=self._annotate, args=(server.url, key, seed)) for key in keys]
+        self.began = time.time()
         for thread in team:
             thread.start()
         try:
@@ -125,7 +128,8 @@ class Soak:
                 began = time.time()
                 asked = annotator.next_task()
                 if asked is None:
-                    self.errors.append("nothing more was asked")
+                    minute = (time.time() - self.began) / 60
+                    self.errors.append(f"nothing more was asked, in minute {minute:.1f}")
                     return
                 if not any(shown["model_version"].startswith("round-") for shown in asked.predictions):
                     self.unranked.append((asked.id, began, time.time()))
@@ -170,7 +174,11 @@ class Soak:
             for one in self.unranked
             if not was_in_the_queue_before(self.deployment.database, self.project_id, *one)
         ]
-        failures = [f"{len(unranked)} times not by the ranking: {unranked[:3]}"] * bool(unranked)
+        minutes = Counter(int((asked - self.began) / 60) for _, asked, _ in unranked)
+        failures = [
+            f"{len(unranked)} times not by the ranking, by minute: {dict(sorted(minutes.items()))}; the first: "
+            f"{unranked[:3]}"
+        ] * bool(unranked)
         failures += [f"{len(self.errors)} requests of annotators failed: {self.errors[:3]}"] * bool(
             self.errors
         )
