@@ -113,9 +113,7 @@ class EmbeddingStore:
         table = self._reading(project_id, embedder, lambda: opened().to_table(columns=columns, filter=chosen))
         ids = table["task_id"].to_numpy()
         vectors = _vectors(table)
-        # The last row of a task counts: look at them in reverse, where np.unique keeps the first.
-        ids, last = np.unique(ids[::-1], return_index=True)
-        rows = len(vectors) - 1 - last
+        ids, rows = _last_rows(ids)
         if task_ids is not None:
             wanted = np.asarray(task_ids, np.int64)
             wanted = wanted[np.isin(wanted, ids)]
@@ -152,10 +150,8 @@ class EmbeddingStore:
         dataset = self._reading(project_id, embedder, partial(self._open, project_id, embedder))
         read = partial(dataset.to_table, columns=["task_id"])
         ids = self._reading(project_id, embedder, read)["task_id"].to_numpy()
-        _, last = np.unique(ids[::-1], return_index=True)
-        kept = np.zeros(len(ids), bool)
-        kept[len(ids) - 1 - last] = True
-        kept &= np.isin(ids, task_ids)
+        kept = np.isin(ids, task_ids)
+        kept &= np.isin(np.arange(len(ids)), _last_rows(ids)[1])
 
         def blocks() -> Iterator[pa.RecordBatch]:
             for first in range(0, len(ids), BLOCK):
@@ -223,6 +219,12 @@ def _project(project_id: int) -> str:
 
 def _table(project_id: int, embedder: str) -> str:
     return f"{_project(project_id)}/{embedder}{SUFFIX}"
+
+
+def _last_rows(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct tasks (n,), ascending, of a table's rows, and the row of each that counts, its last (n,)."""
+    distinct, last = np.unique(ids[::-1], return_index=True)  # which keeps the first
+    return distinct, len(ids) - 1 - last
 
 
 def _vectors(table: pa.Table) -> NDArray[np.float32]:
