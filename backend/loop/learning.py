@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -146,7 +147,8 @@ def fit(
 def embed_as(deployment: Deployment, learned: Round) -> Embed:
     """Embeds images as a round's learner has them."""
     columns = learner_columns(learned.facts)
-    return lambda images: embedder_of(deployment, learned).embed(images)[:, columns]
+    embedder = cache(lambda: embedder_of(deployment, learned))  # looked for once, and only where it is needed
+    return lambda images: embedder().embed(images)[:, columns]
 
 
 def disagreements(deployment: Deployment, project_id: int) -> dict[str, Any]:

@@ -29,8 +29,13 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def forget_peak() -> None:
+    """Have `peak` tell of what is held from now on."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak() -> int:
-    """The most bytes of memory that this process has held since "5" was written to its clear_refs."""
+    """The most bytes of memory that this process has held since `forget_peak`."""
     held = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert held
     return int(held[1]) << 10
@@ -49,7 +54,7 @@ def no_hang() -> Iterator[None]:
 @contextmanager
 def within(seconds: float, megabytes: int) -> Iterator[None]:
     """The block takes no longer, on a busy machine as well, and at no time more memory."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+    forget_peak()
     before, began = resident(), time.monotonic()
     yield
     took, more = time.monotonic() - began, peak() - before
