@@ -128,16 +128,24 @@ class Soak:
                 began = time.time()
                 asked = annotator.next_task()
                 if asked is None:
-                    minute = (time.time() - self.began) / 60
-                    self.errors.append(f"nothing more was asked, in minute {minute:.1f}")
+                    self._tell_error("nothing more was asked")
                     return
                 if not any(shown["model_version"].startswith("round-") for shown in asked.predictions):
                     self.unranked.append((asked.id, began, time.time()))
+                    self._say(f"task {asked.id} without the prediction of a round")
                 truth = self.digits[asked.data["image"].rpartition("/")[2]]
                 annotator.choose(asked.id, "digit", "image", [truth])
                 self.labeled.add(asked.id)
             except (httpx.HTTPError, LabelStudioError) as error:
-                self.errors.append(f"{type(error).__name__}: {error}")
+                self._tell_error(f"{type(error).__name__}: {error}")
+
+    def _tell_error(self, what: str) -> None:
+        self.errors.append(what)
+        self._say(what)
+
+    def _say(self, what: str) -> None:
+        """Print at once what may turn out to be a failure, with its minute."""
+        console.print(f"minute {(time.time() - self.began) / 60:.1f}: {what}")
 
     def _kill_now_and_then(self, seconds: float, kill_every: float, chance: random.Random) -> None:
         started = time.monotonic()
