@@ -269,13 +269,16 @@ def forget_embeddings(deployment: Deployment, project_id: int, embedder: str) ->
 
 
 def _missing(deployment: Deployment, project_id: int, embedder: str | None) -> NDArray[np.int64]:
-    """Ids of the tasks without an embedding by `embedder`, or of all where it is None, in random order."""
+    """Ids of the tasks without an embedding by `embedder`, or of all where it is None, in random order.
+
+    Audit tasks, which have the lowest numbers, come last: a strategy ranks the others, as far as they are embedded.
+    """
     query = select(Task.id).where(Task.project_id == project_id, Task.broken.is_(None))
     if embedder is not None:
         query = query.where(Task.embedded.is_distinct_from(embedder))
     with deployment.database.read() as session:
         ids = read_ids(session, query)
-    return ids[np.argsort(random_order(project_id, ids))]
+    return ids[np.argsort(-random_order(project_id, ids))]
 
 
 def embedding_work(

@@ -18,6 +18,7 @@ from backend.labelstudio.safe_http import SafeHttp
 from backend.learners import self_supervised
 from backend.learners.weights import DamagedWeights
 from backend.loop import embedding
+from backend.loop.audit import random_order
 from backend.loop.embedding import (
     embed_for_round,
     embed_pool,
@@ -89,6 +90,20 @@ def test_images_wait_hardly_larger_than_they_are_embedded(deployment: Deployment
 def test_an_embedder_is_trained_on_small_images(deployment: Deployment) -> None:
     add(deployment, drawn(2000, 1500), drawn(9000, 40), drawn())
     assert all(max(image.size) < 4 * 32 for image in embedding._sample(deployment, 1))
+
+
+def test_the_first_images_are_such_as_a_strategy_may_choose(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Audit tasks are drawn by the same numbers; a sample of nothing else would leave no candidate."""
+    add(deployment, *(drawn(seed=seed) for seed in range(40)))
+    is_audit = random_order(1, range(1, 41)) < 0.5
+    monkeypatch.setattr(embedding, "FIRST_SAMPLE", 10)
+    embed_for_round(deployment, 1, SELF)
+    assert sum(embedded(deployment)) == 10
+    assert not np.any(embedded(deployment) & is_audit)
+    embed_pool(deployment, 1, SELF)
+    assert all(embedded(deployment))
 
 
 def test_a_host_that_is_down_is_asked_again_but_not_at_once(deployment: Deployment) -> None:
