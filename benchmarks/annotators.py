@@ -47,7 +47,7 @@ from stack import KEPT, keep, make_project, running_stack, was_in_the_queue_befo
 from backend.demo.annotator import Annotator
 from backend.labelstudio.client import LabelStudio
 from backend.loop.advancing import project_settings
-from backend.loop.embedding import embedder_folder, embedder_for
+from backend.loop.embedders import embedder_folder, embedder_for
 from backend.loop.rounds import served_round
 from backend.loop.sync import sync
 from backend.store.tables import Round, Task

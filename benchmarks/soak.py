@@ -229,8 +229,9 @@ class Soak:
 
         def done() -> bool:
             latest = latest_round(self.deployment, self.project_id)
-            if latest is None or before is None or latest.state != RoundState.DONE:
+            if latest is None or before is None or latest.published_at is None:
                 return False
+            # It is not done for minutes: in this lull, all that was ever published is deleted.
             return latest.id > before.id and self.labeled <= self._in_a_set()
 
         wait_until(done)

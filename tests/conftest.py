@@ -15,9 +15,11 @@ import label_studio_sdk
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 from sklearn.datasets import load_digits
 
 from backend.demo.label_studio import LabelStudioServer
+from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudio
 from backend.settings import Settings
 from tests import stores
@@ -85,6 +87,20 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[stores.Store]:
 def state_url(tmp_path: Path) -> str:
     """The address of an empty database."""
     return Settings(_env_file=None, model_dir=tmp_path).state_url  # type: ignore[call-arg]
+
+
+def new_deployment(model_dir: Path, *, api_key: str = "key", **settings: Any) -> Deployment:
+    """A deployment whose store is ready, with settings as `Settings` names them; nobody need be at its addresses."""
+    made = Deployment(
+        Settings(
+            _env_file=None,  # type: ignore[call-arg]
+            model_dir=model_dir,
+            label_studio_api_key=SecretStr(api_key),
+            **settings,
+        )
+    )
+    made.prepare()
+    return made
 
 
 @pytest.fixture(scope="session")

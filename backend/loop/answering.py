@@ -15,15 +15,9 @@ from backend.labelstudio.control import Control
 from backend.labelstudio.media import MediaError, MediaUnavailable
 from backend.learners.learner import Answers, EmbeddingLearner, Learner, PixelLearner
 from backend.learners.tasks import looks_at_pixels
-from backend.loop.embedding import (
-    LOADERS,
-    WORTH_A_CLUSTER,
-    Source,
-    embedder_of,
-    embedding_work,
-    learner_columns,
-    sources_of,
-)
+from backend.loop.embedders import embedder_of, learner_columns
+from backend.loop.embedding import WORTH_A_CLUSTER, embedding_work
+from backend.loop.images import LOADERS, Source, sources_of
 from backend.loop.learning import learner_of
 from backend.store.tables import Round
 

@@ -1,7 +1,6 @@
 """Connecting a Label Studio project to the loop, and putting it back as it was."""
 
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -312,15 +311,10 @@ def _alone(deployment: Deployment, project_id: int) -> Iterator[None]:
 @contextmanager
 def _publishing_stopped(deployment: Deployment, project_id: int) -> Iterator[None]:
     """Wait for a worker that is publishing right now; others find that the project is not active."""
-    deadline = time.monotonic() + PUBLISHING_TIMEOUT
-    while True:
-        with lease(deployment.database, f"publish:{project_id}") as held:
-            if held is not None:
-                yield
-                return
-        if time.monotonic() > deadline:
+    with lease(deployment.database, f"publish:{project_id}", wait=PUBLISHING_TIMEOUT) as held:
+        if held is None:
             raise ConnectingElsewhere(f"A worker is publishing for project {project_id}; try again.")
-        time.sleep(0.1)
+        yield
 
 
 def _stored(deployment: Deployment, project_id: int) -> Project | None:

@@ -5,169 +5,50 @@ The rest of a large pool is embedded in the background, and each round ranks wha
 """
 
 import logging
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image, Resampling
+from PIL.Image import Image
 from sqlalchemy import func, select, tuple_, update
 
 from backend.deployment import Deployment
 from backend.engine import local, ray
 from backend.engine.work import Batch, Work, reason_of
 from backend.labelstudio.media import MediaError
-from backend.learners.embedding import SELF_SUPERVISED, SEPARATOR, Embedder, JoinedEmbedder, load_embedder
-from backend.learners.self_supervised import SIZE, SelfSupervisedEmbedder
-from backend.learners.weights import DamagedWeights
-from backend.loop.audit import random_order
+from backend.learners.embedding import Embedder
+from backend.loop.embedders import (
+    embedder_folder,
+    embedder_for,
+    embedder_name,
+    known_embedder,
+    learner_dimensions,
+    usable_images,
+)
+from backend.loop.images import LOADERS, Source, in_random_order, small_image, sources_of
 from backend.loop.rounds import latest_round
 from backend.settings import LoopSettings
-from backend.store.artifacts import project_artifacts
 from backend.store.database import ROWS_PER_STATEMENT
 from backend.store.ids import read_ids
 from backend.store.leases import HeldLease, lease
-from backend.store.tables import Project, ProjectState, Round, Task
+from backend.store.tables import Project, ProjectState, Task
 
 log = logging.getLogger(__name__)
 
 FIRST_SAMPLE = 300  # images that the first window is chosen from
 AT_ONCE = 300  # images that a round embeds itself; more are left to the background
-TRAINING_IMAGES = 1_000  # that an embedder trained on the project's own images sees
 FLUSH = 500  # embeddings written at a time
 NOT_WORTH_IT = 1_000  # embeddings of tasks that are gone
 EMBEDDED_HERE, EMBEDDED_ON_RAY = 2_000, 100_000  # images between looks whether the loop still runs
 WORTH_A_CLUSTER = 300  # images; fewer are done here before an actor has started
-LOADERS = 8
-
-Source = tuple[int, str]
-"""A task's id, and where its image is."""
-
-# An embedder trained on a handful of images is trained again when the pool has grown to the next of these.
-POOL_SIZES = (32, 128, 512)
-
-EMBEDDERS_KEPT = 8  # in memory, the last used ones
-
-_loaded: dict[tuple[str, str], Embedder] = {}
-_loading = threading.Lock()
-
-
-def embedder_for(deployment: Deployment, project_id: int, settings: LoopSettings, folder: str) -> Embedder:
-    """The embedder that a project's images are to be embedded with; trained now where it has to be.
-
-    folder: see `embedder_folder`.
-
-    Raises:
-        BackboneUnavailable: the named backbone can be had neither from the hub's cache nor from the hub.
-    """
-    return _load(
-        deployment, project_id, _embedder_name(settings), folder, lambda: _sample(deployment, project_id)
-    )
-
-
-def _embedder_name(settings: LoopSettings) -> str:
-    """As the settings name it, before it is known what "auto" is."""
-    return SEPARATOR.join(filter(None, [settings.embedding, settings.selection_embedding]))
-
-
-def learner_columns(facts: Mapping[str, Any]) -> slice:
-    """The columns of a round's embeddings that the learner is trained on."""
-    return slice(facts.get("learner_dimensions"))
-
-
-def selection_columns(facts: Mapping[str, Any]) -> slice:
-    """The columns of a round's embeddings that the strategy is given."""
-    return slice(facts.get("learner_dimensions"), None)
-
-
-def _learner_dimensions(embedder: Embedder, settings: LoopSettings) -> int | None:
-    """How many columns come before those of the selection's own embedding; None where it has none."""
-    if not settings.selection_embedding or not isinstance(embedder, JoinedEmbedder):
-        return None
-    parts = embedder.parts[: settings.embedding.count(SEPARATOR) + 1]
-    return sum(part.dimension for part in parts)
-
-
-def embedder_folder(deployment: Deployment, project_id: int) -> str:
-    """Where, among the project's artifacts, an embedder trained on its images is kept; another as the pool grows."""
-    count = _usable_images(deployment, project_id)
-    return f"embedder-{sum(count >= size for size in POOL_SIZES)}"
-
-
-def _usable_images(deployment: Deployment, project_id: int) -> int:
-    with deployment.database.read() as session:
-        usable = select(func.count()).where(Task.project_id == project_id, Task.broken.is_(None))
-        return session.scalar(usable) or 0
-
-
-def embedder_of(deployment: Deployment, learned: Round) -> Embedder:
-    """The embedder whose embeddings the learner of a round was trained on.
-
-    Raises:
-        DamagedWeights: it was lost, and another has taken its place.
-        BackboneUnavailable: it was lost, or the backbone can no longer be had.
-    """
-    name, folder = learned.facts["embedder"], learned.facts["embedder_folder"]
-    parts = [SELF_SUPERVISED if p.startswith(SELF_SUPERVISED) else p for p in name.split(SEPARATOR)]
-    embedder = _load(deployment, learned.project_id, SEPARATOR.join(parts), folder, list)
-    if embedder.name != name:
-        raise DamagedWeights(f"the embedder {name} of round {learned.number} is no longer there")
-    return embedder
-
-
-def _load(
-    deployment: Deployment, project_id: int, name: str, folder: str, sample: Callable[[], Sequence[Image]]
-) -> Embedder:
-    """Load an embedder once in a process, as long as it is in use and its file is there."""
-    artifact = f"{project_artifacts(project_id)}/{folder}"
-    key = (name, deployment.artifacts.address(artifact))
-    with _loading:
-        embedder = _loaded.pop(key, None)
-        if embedder is None or not _is_stored(deployment, artifact, embedder):
-            with deployment.artifacts.updating(artifact) as directory:
-                embedder = load_embedder(name, directory, sample)
-        _loaded[key] = embedder  # at the end: the last used
-        if len(_loaded) > EMBEDDERS_KEPT:
-            del _loaded[next(iter(_loaded))]
-        return embedder
-
-
-def _is_stored(deployment: Deployment, artifact: str, embedder: Embedder) -> bool:
-    """Whether what was trained on a project's images is what other processes load, and the next start."""
-    parts = embedder.parts if isinstance(embedder, JoinedEmbedder) else (embedder,)
-    trained = [part.name for part in parts if isinstance(part, SelfSupervisedEmbedder)]
-    try:
-        stored = SelfSupervisedEmbedder.load(deployment.artifacts.reading(artifact)) if trained else None
-    except (FileNotFoundError, DamagedWeights):
-        return False
-    return stored is None or set(trained) == {stored.name}
-
-
-def _sample(deployment: Deployment, project_id: int) -> list[Image]:
-    """Random images of a project, for an embedder to be trained on."""
-    ids = _missing(deployment, project_id, None)[:TRAINING_IMAGES]
-
-    def load(source: Source) -> Image | None:
-        task_id, address = source
-        try:
-            return _small(deployment.media.image(address, task_id, at_least=SIZE), SIZE)
-        except MediaError:
-            return None  # the embedding step tells about it
-
-    with ThreadPoolExecutor(LOADERS) as pool:
-        return [
-            image for image in pool.map(load, sources_of(deployment, project_id, ids)) if image is not None
-        ]
 
 
 def embed_for_round(
     deployment: Deployment, project_id: int, settings: LoopSettings
 ) -> dict[str, str | int | None]:
     """Embed what a round needs now; returns what the round is to remember: embedder and images left."""
-    if not _usable_images(deployment, project_id):
+    if not usable_images(deployment, project_id):
         return {"embedder": None, "embedder_folder": None, "to_embed": 0}  # no image to train one on either
     folder = embedder_folder(deployment, project_id)
     embedder = embedder_for(deployment, project_id, settings, folder)
@@ -193,7 +74,7 @@ def embed_for_round(
     return {
         "embedder": embedder.name,
         "embedder_folder": folder,
-        "learner_dimensions": _learner_dimensions(embedder, settings),
+        "learner_dimensions": learner_dimensions(embedder, settings),
         "to_embed": len(missing) - len(needed),
     }
 
@@ -221,7 +102,7 @@ def embed_pool(deployment: Deployment, project_id: int, settings: LoopSettings) 
             chunk = missing[: EMBEDDED_ON_RAY if on_ray else EMBEDDED_HERE]
             sources = sources_of(deployment, project_id, chunk)
             if on_ray:
-                make = partial(_load_work, deployment, project_id, _embedder_name(settings), folder)
+                make = partial(_load_work, deployment, project_id, embedder_name(settings), folder)
                 address = deployment.settings.ray_address
                 batches = ray.map_images(sources, make, address=address, loaders=LOADERS)
             else:
@@ -268,17 +149,10 @@ def forget_embeddings(deployment: Deployment, project_id: int, embedder: str) ->
     note_lost_embeddings(deployment, project_id, embedder)
 
 
-def _missing(deployment: Deployment, project_id: int, embedder: str | None) -> NDArray[np.int64]:
-    """Ids of the tasks without an embedding by `embedder`, or of all where it is None, in random order.
-
-    Audit tasks, which have the lowest numbers, come last: a strategy ranks the others, as far as they are embedded.
-    """
-    query = select(Task.id).where(Task.project_id == project_id, Task.broken.is_(None))
-    if embedder is not None:
-        query = query.where(Task.embedded.is_distinct_from(embedder))
-    with deployment.database.read() as session:
-        ids = read_ids(session, query)
-    return ids[np.argsort(-random_order(project_id, ids))]
+def _missing(deployment: Deployment, project_id: int, embedder: str) -> NDArray[np.int64]:
+    """Ids of the tasks without an embedding by `embedder`, in the order in which they are to be embedded."""
+    lacking = Task.broken.is_(None) & Task.embedded.is_distinct_from(embedder)
+    return in_random_order(deployment, project_id, lacking)
 
 
 def embedding_work(
@@ -287,23 +161,16 @@ def embedding_work(
     """Fetch and embed. failures: see `Work`."""
 
     def load(source: Source) -> Image:
-        task_id, address = source
-        return _small(deployment.media.image(address, task_id, at_least=embedder.size), embedder.size)
+        return small_image(deployment, source, embedder.size)
 
     return Work(load, embedder.embed, failures)
-
-
-def _small(image: Image, side: int) -> Image:
-    """Not much larger than the square into which it will be squashed: many are held at a time."""
-    size = (min(image.width, 2 * side), min(image.height, 2 * side))
-    return image.resize(size, Resampling.BOX, reducing_gap=2.0)
 
 
 def _load_work(
     deployment: Deployment, project_id: int, name: str, folder: str
 ) -> Work[Source, Image, NDArray[np.float32]]:
     """The work, elsewhere than where the embedder was made."""
-    return embedding_work(deployment, _load(deployment, project_id, name, folder, list))
+    return embedding_work(deployment, known_embedder(deployment, project_id, name, folder))
 
 
 def _store(
@@ -347,18 +214,6 @@ def _store(
             flush()
     flush()
     return noted
-
-
-def sources_of(
-    deployment: Deployment, project_id: int, task_ids: Sequence[int] | NDArray[np.int64]
-) -> Iterator[Source]:
-    """Where the images of tasks are, in the order of `task_ids`; a task that is gone is left out."""
-    for start in range(0, len(task_ids), FLUSH):
-        chosen = [int(task_id) for task_id in task_ids[start : start + FLUSH]]
-        with deployment.database.read() as session:
-            query = select(Task.id, Task.source).where(Task.project_id == project_id, Task.id.in_(chosen))
-            found = {task.id: task.source for task in session.execute(query)}
-        yield from ((task_id, found[task_id]) for task_id in chosen if task_id in found)
 
 
 def _note(

@@ -17,7 +17,7 @@ from backend.labelstudio.media import MediaError, MediaUnavailable
 from backend.learners.learner import Embed, Learner
 from backend.learners.tasks import Examples, fit_learner, is_usable, load_learner, read_stored_target
 from backend.loop.audit import random_order
-from backend.loop.embedding import embedder_of, learner_columns, selection_columns
+from backend.loop.embedders import embedder_of, learner_columns, selection_columns
 from backend.loop.rounds import seed_of
 from backend.settings import LoopSettings
 from backend.store.artifacts import models

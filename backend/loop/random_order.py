@@ -28,7 +28,7 @@ from backend.learners.evaluation import answered_right
 from backend.learners.learner import EmbeddingLearner
 from backend.learners.tasks import Examples, class_shares, fit_learner, why_untrainable
 from backend.loop.audit import random_order
-from backend.loop.embedding import learner_columns
+from backend.loop.embedders import learner_columns
 from backend.loop.learning import LabeledSet
 from backend.settings import LoopSettings
 from backend.store.ids import read_ids

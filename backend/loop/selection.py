@@ -15,7 +15,7 @@ from backend.learners.learner import Answers, Learner
 from backend.learners.tasks import class_shares, known_classes
 from backend.loop.answering import answers_about
 from backend.loop.audit import interleave, random_order
-from backend.loop.embedding import learner_columns, selection_columns
+from backend.loop.embedders import learner_columns, selection_columns
 from backend.loop.learning import LabeledSet
 from backend.loop.pool import Labeled, check_available, make_pool, validated
 from backend.loop.rounds import seed_of
@@ -200,21 +200,20 @@ def write_queue(
 ) -> int:
     """Store a round's queue, `size` tasks at most; returns its length.
 
-    The ranking with the audit tasks woven in comes first; then, so that the queue never runs dry before
-    the pool does, the tasks that could not be ranked.
+    The ranking comes first; then, so that the queue never runs dry before the pool does, the tasks that could not be
+    ranked. The audit tasks are woven into both.
     """
-    ranked = {one.task_id: one for one in ranking}
-    order: list[tuple[int, float | None, str]] = []
-    for task_id, is_audit in interleave(list(ranked), pool.audit[:size].tolist(), share):
-        chosen = ranked.get(task_id)
-        score, reason = (None, AUDIT_REASON) if is_audit or chosen is None else (chosen.score, chosen.reason)
-        order.append((task_id, score, reason))
+    chosen: dict[int, tuple[float | None, str]] = {one.task_id: (one.score, one.reason) for one in ranking}
     for part, reason in (
-        (pool.candidates[~np.isin(pool.candidates, list(ranked))], NOT_RANKED_REASON),
+        (pool.candidates[~np.isin(pool.candidates, list(chosen))], NOT_RANKED_REASON),
         (pool.not_embedded, NOT_EMBEDDED_REASON),
-        (pool.skipped, SKIPPED_REASON),
-        (pool.broken, BROKEN_REASON),
     ):
+        chosen |= {int(task_id): (None, reason) for task_id in part[: max(0, size - len(chosen))]}
+    order = [
+        (task_id, None, AUDIT_REASON) if is_audit else (task_id, *chosen[task_id])
+        for task_id, is_audit in interleave(list(chosen), pool.audit[:size].tolist(), share)
+    ]
+    for part, reason in ((pool.skipped, SKIPPED_REASON), (pool.broken, BROKEN_REASON)):
         order += [(int(task_id), None, reason) for task_id in part[: max(0, size - len(order))]]
     rows = [
         {"round_id": current.id, "rank": rank, "task_id": task_id, "score": score, "reason": reason}

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 MODELS_KEPT = 5  # of the newest rounds, so that one can go back to them
 EMBEDDING_FACTS = ("embedder", "embedder_folder", "learner_dimensions", "to_embed")
+TOPPING_UP = 10.0  # seconds, at the most, that a round waits while the queue before it is topped up
 NOT_LEARNED_THEN = "the round whose model is taken had not learned this"
 
 
@@ -166,7 +167,7 @@ def select(run: RoundRun) -> None:
 
 def publish(run: RoundRun) -> None:
     """Flip the queue that Label Studio serves."""
-    with lease(run.deployment.database, f"publish:{run.project_id}") as held:
+    with lease(run.deployment.database, f"publish:{run.project_id}", wait=TOPPING_UP) as held:
         if held is None:
             raise publishing.PublishingElsewhere
         publishing.publish(run.deployment, run.current, run.window, held)

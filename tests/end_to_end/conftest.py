@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +13,7 @@ from sklearn.datasets import load_digits
 from backend.demo.label_studio import LabelStudioServer
 from backend.labelstudio.client import LabelStudio
 from backend.learners.self_supervised import SelfSupervisedEmbedder
-from backend.loop.embedding import POOL_SIZES
+from backend.loop.embedders import POOL_SIZES
 from backend.store.artifacts import project_artifacts
 from tests.conftest import DigitsProject
 from tests.end_to_end.running_loop import RunningLoop
@@ -31,28 +30,32 @@ def loop(label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def digits_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an embedder of digits: to train one for each project would take longer than all the rest.
+def give_embedder(loop: RunningLoop, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], None]:
+    """Gives a project an embedder of digits: to train one for each would take longer than all the rest.
 
-    The demo and the loop on object storage train their own.
+    The demo, the loop on object storage and the projects of faces train their own.
     """
     folder = tmp_path_factory.mktemp("embedder")
     images = [Image.fromarray((pixels * 15.9375).astype("uint8")) for pixels in load_digits().images[:200]]
     SelfSupervisedEmbedder.train(images).save(folder)
-    return folder
+
+    def give(project_id: int) -> None:
+        for stage in range(len(POOL_SIZES) + 1):
+            key = f"{project_artifacts(project_id)}/embedder-{stage}"
+            shutil.copytree(folder, loop.deployment.settings.model_dir / key)
+
+    return give
 
 
 @pytest.fixture(scope="session")
 def make_project(
-    make_project: Callable[..., DigitsProject], loop: RunningLoop, digits_embedder: Path
+    make_project: Callable[..., DigitsProject], give_embedder: Callable[[int], None]
 ) -> Callable[..., DigitsProject]:
     """Makes a project of digits that has an embedder; see `make_digits_project`."""
 
     def make(images: int = 12, **settings: Any) -> DigitsProject:
         project = make_project(images, **settings)
-        for stage in range(len(POOL_SIZES) + 1):
-            key = f"{project_artifacts(project.id)}/embedder-{stage}"
-            shutil.copytree(digits_embedder, loop.deployment.settings.model_dir / key)
+        give_embedder(project.id)
         return project
 
     return make

@@ -23,7 +23,7 @@ from PIL.Image import Image
 
 from backend import cli
 from backend.labelstudio.client import LabelStudio
-from backend.loop import embedding, events, publishing
+from backend.loop import embedders, events, publishing
 from backend.loop import round as rounds
 from backend.loop.steps import STEPS
 from backend.store import leases, tables
@@ -218,7 +218,7 @@ def arm(accidents: Accidents) -> None:
         (os, "fsync"),
     ):
         setattr(owner, name, accidents.wrap(name, getattr(owner, name)))
-    embedding.load_embedder = lambda *_: Pixels()
+    embedders.load_embedder = lambda *_: Pixels()
     publishing.IMPORT_CHUNK = IMPORT_CHUNK
     events.LULL = 0.0  # so that each round deletes what the one before published
     publishing.LAST_REQUESTS = LAST_REQUESTS

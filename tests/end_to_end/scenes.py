@@ -9,9 +9,9 @@ from label_studio_sdk.converter import brush
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
-WIDTH, HEIGHT = 160, 120
+WIDTH, HEIGHT = 96, 72
 DIGITS = ("0", "1")
-SIDE = 48  # of a digit in a scene
+SIDE = 28  # of a digit in a scene
 PEOPLE = ("Ada", "Grace", "Emmy", "Mary")
 FACE = 64
 

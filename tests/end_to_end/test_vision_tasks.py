@@ -124,11 +124,17 @@ def found_share(project: ScenesProject, predictions: Mapping[int, Sequence[Mappi
 
 @pytest.mark.timeout(600)
 def test_regions(
-    loop: RunningLoop, label_studio: LabelStudioServer, local_files: Path, http: httpx.Client, logged_in: Page
+    loop: RunningLoop,
+    label_studio: LabelStudioServer,
+    local_files: Path,
+    http: httpx.Client,
+    logged_in: Page,
+    give_embedder: Callable[[int], None],
 ) -> None:
     project = ScenesProject(
         loop, label_studio, local_files, view(REGIONS), lambda things: scenes.brush_result(things, "regions")
     )
+    give_embedder(project.id)
     facts = project.run_until_trained()["regions"]
     assert facts["measured"]["metric"] == "mean intersection over union"
     predictions = stored_predictions(loop, http, project.id)
@@ -150,7 +156,12 @@ def test_regions(
 
 @pytest.mark.timeout(600)
 def test_boxes_and_a_class_in_one_config(
-    loop: RunningLoop, label_studio: LabelStudioServer, local_files: Path, http: httpx.Client, logged_in: Page
+    loop: RunningLoop,
+    label_studio: LabelStudioServer,
+    local_files: Path,
+    http: httpx.Client,
+    logged_in: Page,
+    give_embedder: Callable[[int], None],
 ) -> None:
     def answer(things: Sequence[scenes.Thing]) -> list[dict[str, Any]]:
         count = {"choices": [str(len(things))]}
@@ -158,6 +169,7 @@ def test_boxes_and_a_class_in_one_config(
         return [choice, *scenes.boxes_result(things, "boxes")]
 
     project = ScenesProject(loop, label_studio, local_files, view(HOW_MANY, BOXES), answer)
+    give_embedder(project.id)
     controls = project.run_until_trained()
     assert list(controls) == ["count", "boxes"]
     assert [facts["task"] for facts in controls.values()] == ["classification", "detection"]

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import ray
 from numpy.typing import NDArray
-from pydantic import SecretStr
 from ray.cluster_utils import Cluster
 
 from backend.deployment import Deployment
@@ -24,10 +23,13 @@ from backend.engine.work import Batch, Work
 from backend.labelstudio.labeling_config import read_labeling_config
 from backend.learners.segmentation import MaskAnswers, fit_segmenter, training
 from backend.loop import answering, embedding
-from backend.loop.embedding import embed_pool, embedder_folder, embedder_for
+from backend.loop.embedders import embedder_folder, embedder_for
+from backend.loop.embedding import embed_pool
+from backend.loop.images import shrunk
 from backend.loop.learning import learner_artifact
-from backend.settings import LoopSettings, Settings
+from backend.settings import LoopSettings
 from backend.store.tables import Project, ProjectState, Round, RoundState, Task
+from tests.conftest import new_deployment
 from tests.end_to_end.running_loop import wait_for
 from tests.learners.drawn_scenes import CLASSES, labeled, scene
 
@@ -160,15 +162,7 @@ def deployment(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (folder / f"{BROKEN}.png").write_bytes(b"no image at all")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        model_dir=tmp_path / "data",
-        label_studio_api_key=SecretStr("a-key"),
-        media_hosts="127.0.0.1",
-        ray_address=cluster.address,
-    )
-    made = Deployment(settings)
-    made.prepare()
+    made = new_deployment(tmp_path / "data", media_hosts="127.0.0.1", ray_address=cluster.address)
     with made.database.write() as session:
         session.add(Project(id=1, state=ProjectState.ACTIVE))
         session.flush()
@@ -191,7 +185,7 @@ def test_a_pool_is_embedded_there(deployment: Deployment, monkeypatch: pytest.Mo
     ids, vectors = deployment.embeddings.read(1, embedder.name)
     assert ids.tolist() == [task_id for task_id in range(1, 31) if task_id != BROKEN]
     assert deployment.embeddings.rows(1, embedder.name) == len(ids)
-    images = [embedding._small(scene(task_id)[0], embedder.size) for task_id in ids.tolist()]
+    images = [shrunk(scene(task_id)[0], embedder.size) for task_id in ids.tolist()]
     np.testing.assert_allclose(vectors, embedder.embed(images), atol=1e-5)
     with deployment.database.read() as session:
         assert session.get_one(Task, (1, BROKEN)).broken

@@ -9,26 +9,20 @@ import httpcore
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from backend.deployment import Deployment
 from backend.labelstudio import media
 from backend.labelstudio.safe_http import SafeHttp
 from backend.learners import self_supervised
 from backend.learners.weights import DamagedWeights
-from backend.loop import embedding
+from backend.loop import embedders, embedding
 from backend.loop.audit import random_order
-from backend.loop.embedding import (
-    embed_for_round,
-    embed_pool,
-    embedder_folder,
-    embedder_for,
-    embedder_of,
-    embedding_work,
-)
-from backend.settings import LoopSettings, Settings
+from backend.loop.embedders import embedder_folder, embedder_for, embedder_of
+from backend.loop.embedding import embed_for_round, embed_pool, embedding_work
+from backend.settings import LoopSettings
 from backend.store.tables import Project, ProjectState, Round, Task
+from tests.conftest import new_deployment
 
 SELF = LoopSettings(embedding="self-supervised")
 NOBODY = "http://127.0.0.1:1/image.png"
@@ -52,14 +46,7 @@ def drawn(width: int = 48, height: int = 32, seed: int = 0) -> str:
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
     """Project 1, without tasks."""
-    settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        model_dir=tmp_path,
-        label_studio_api_key=SecretStr("key"),
-        media_hosts="127.0.0.1",
-    )
-    made = Deployment(settings)
-    made.prepare()
+    made = new_deployment(tmp_path, media_hosts="127.0.0.1")
     with made.database.write() as session:
         session.add(Project(id=1, state=ProjectState.ACTIVE))
     return made
@@ -89,19 +76,22 @@ def test_images_wait_hardly_larger_than_they_are_embedded(deployment: Deployment
 
 def test_an_embedder_is_trained_on_small_images(deployment: Deployment) -> None:
     add(deployment, drawn(2000, 1500), drawn(9000, 40), drawn())
-    assert all(max(image.size) < 4 * 32 for image in embedding._sample(deployment, 1))
+    assert all(max(image.size) < 4 * 32 for image in embedders._sample(deployment, 1))
 
 
-def test_the_first_images_are_such_as_a_strategy_may_choose(
+def test_of_the_images_that_are_embedded_first_as_many_are_audit_tasks_as_of_all(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Audit tasks are drawn by the same numbers; a sample of nothing else would leave no candidate."""
+    """They are drawn by the same numbers: a sample of nothing else would leave a strategy no candidate."""
     add(deployment, *(drawn(seed=seed) for seed in range(40)))
-    is_audit = random_order(1, range(1, 41)) < 0.5
+    draws = random_order(1, range(1, 41))
+    order = np.argsort(draws)
+    audit, others = order[:20], order[20:]
+    with deployment.database.write() as session:
+        session.execute(update(Task).where(Task.id.in_((audit + 1).tolist())).values(audit=True))
     monkeypatch.setattr(embedding, "FIRST_SAMPLE", 10)
     embed_for_round(deployment, 1, SELF)
-    assert sum(embedded(deployment)) == 10
-    assert not np.any(embedded(deployment) & is_audit)
+    assert set(np.flatnonzero(embedded(deployment))) == {*audit[:5], *others[:5]}
     embed_pool(deployment, 1, SELF)
     assert all(embedded(deployment))
 

@@ -6,14 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import select, update
 
 from backend.deployment import Deployment
 from backend.loop.events import Outcome, record
 from backend.loop.jobs import Jobs
-from backend.settings import Settings
 from backend.store.tables import Event, Project, ProjectState, Task
+from tests.conftest import new_deployment
 from tests.stores import drop, servers
 
 LABELED = "ANNOTATION_CREATED"
@@ -23,16 +22,7 @@ LABELED = "ANNOTATION_CREATED"
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
     """A project of 40 tasks."""
     store = servers().create()
-    made = Deployment(
-        Settings(
-            _env_file=None,  # type: ignore[call-arg]
-            model_dir=tmp_path,
-            label_studio_api_key=SecretStr("key"),
-            database_url=store["DATABASE_URL"],
-            redis_url=store["REDIS_URL"],
-        )
-    )
-    made.prepare()
+    made = new_deployment(tmp_path, database_url=store["DATABASE_URL"], redis_url=store["REDIS_URL"])
     with made.database.write() as session:
         session.add(Project(id=1, state=ProjectState.ACTIVE, label_config="<View/>"))
         for task_id in range(1, 41):

@@ -6,22 +6,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
-from backend.deployment import Deployment
 from backend.loop import jobs
 from backend.loop.jobs import IN_BACKGROUND, WORKERS, Jobs
-from backend.settings import Settings
 from backend.store.tables import Project, ProjectState
+from tests.conftest import new_deployment
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Jobs]:
     """Jobs of projects 0 to 3."""
-    deployment = Deployment(
-        Settings(_env_file=None, model_dir=tmp_path, label_studio_api_key=SecretStr("key"))  # type: ignore[call-arg]
-    )
-    deployment.prepare()
+    deployment = new_deployment(tmp_path)
     with deployment.database.write() as session:
         session.add_all(Project(id=i, state=ProjectState.ACTIVE) for i in range(WORKERS))
     yield Jobs(deployment)

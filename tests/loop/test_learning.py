@@ -7,15 +7,14 @@ import pytest
 from backend.deployment import Deployment
 from backend.loop.learning import DISAGREEMENTS_KEPT, disagreements
 from backend.loop.status import learned
-from backend.settings import Settings
 from backend.store.tables import Project, Round, Task
+from tests.conftest import new_deployment
 
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
     """A project of 250 tasks on which annotators disagree, and of two others."""
-    made = Deployment(Settings(_env_file=None, model_dir=tmp_path))  # type: ignore[call-arg]
-    made.prepare()
+    made = new_deployment(tmp_path)
     target = {"digit": {"votes": {"3": 0.5, "8": 0.5}}}
     with made.database.write() as session:
         session.add(Project(id=1))

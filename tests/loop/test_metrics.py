@@ -13,10 +13,10 @@ from backend.deployment import Deployment
 from backend.loop.metrics import LoopCollector
 from backend.loop.publishing import remaining
 from backend.loop.steps import STEPS
-from backend.settings import Settings
 from backend.store.database import Database
 from backend.store.leases import presence
 from backend.store.tables import Event, Project, ProjectState, QueueEntry, Round, RoundState, Task
+from tests.conftest import new_deployment
 
 FINISHED = datetime(2026, 1, 31, 12, tzinfo=UTC)
 MEASURED = {"metric": "accuracy", "score": 0.9, "interval": [0.8, 0.95], "total": 40, "classes": []}
@@ -24,9 +24,7 @@ MEASURED = {"metric": "accuracy", "score": 0.9, "interval": [0.8, 0.95], "total"
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
-    deployment = Deployment(Settings(model_dir=tmp_path))
-    deployment.database.migrate()
-    return deployment
+    return new_deployment(tmp_path)
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import SecretStr
 
 from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import read_labeling_config
 from backend.learners.class_answers import ClassAnswers
 from backend.learners.classification import HeadCommittee
 from backend.loop.opinions import FILE, keep_opinions, opinions_artifact, read_opinions
-from backend.settings import Settings
 from backend.store.tables import Round
+from tests.conftest import new_deployment
 
 CONFIG = """<View><Image name="image" value="$image"/><Choices name="kind" toName="image"{more}>
 <Choice value="a"/><Choice value="b"/><Choice value="c"/><Choice value="d"/></Choices></View>"""
@@ -20,12 +19,7 @@ CURRENT = Round(project_id=1, version="round-1-abc")
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
-    settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        model_dir=tmp_path,
-        label_studio_api_key=SecretStr("a-key"),
-    )
-    return Deployment(settings)
+    return new_deployment(tmp_path)
 
 
 def keep(deployment: Deployment, ids: list[int], probabilities: list[list[float]], *, several: bool) -> None:

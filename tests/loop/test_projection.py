@@ -3,16 +3,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import SecretStr
 from sklearn.datasets import load_digits
 from sklearn.manifold import trustworthiness
 
 from backend.deployment import Deployment
 from backend.loop import projection
 from backend.loop.projection import current_map, lay_out, map_outdated, place, read_map, update_map
-from backend.settings import Settings
 from backend.store.leases import lease
 from backend.store.tables import Project, Round, RoundState
+from tests.conftest import new_deployment
 
 DIGITS = load_digits()
 PIXELS = DIGITS.data.astype(np.float32)
@@ -20,13 +19,7 @@ PIXELS = DIGITS.data.astype(np.float32)
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
-    settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        model_dir=tmp_path,
-        label_studio_api_key=SecretStr("a-key"),
-    )
-    made = Deployment(settings)
-    made.prepare()
+    made = new_deployment(tmp_path)
     with made.database.write() as session:
         session.add(Project(id=1))
     start_round(made, "small")

@@ -5,18 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import Text, cast, event, insert, literal, select, update
 
 from backend.demo.label_studio import LabelStudioServer
-from backend.deployment import Deployment
 from backend.labelstudio.client import BATCHED_IMPORT
 from backend.loop import publishing
 from backend.loop.events import LULL
 from backend.loop.publishing import clean_up, top_up
-from backend.settings import Settings
 from backend.store.tables import Event, Project, ProjectState, QueueEntry, Round, Task, now
-from tests.conftest import LABEL_CONFIG, DigitsProject
+from tests.conftest import LABEL_CONFIG, DigitsProject, new_deployment
 
 VERSIONS = ("round-0-a", "round-1-b", "round-2-c")
 ROUNDS = 70_000
@@ -26,14 +23,7 @@ class Published:
     """A project of three tasks, for which three rounds have published; the last is served."""
 
     def __init__(self, folder: Path, server: LabelStudioServer, project: DigitsProject) -> None:
-        settings = Settings(
-            _env_file=None,  # type: ignore[call-arg]
-            model_dir=folder,
-            label_studio_url=server.url,
-            label_studio_api_key=SecretStr(server.api_key),
-        )
-        self.deployment = Deployment(settings)
-        self.deployment.prepare()
+        self.deployment = new_deployment(folder, label_studio_url=server.url, api_key=server.api_key)
         self.project_id, self.first_task = project.id, min(project.digits)
         client = self.deployment.label_studio
         for version in (*VERSIONS, "someone-else's"):

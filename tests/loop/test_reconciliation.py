@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from pydantic import SecretStr
 
 from backend.deployment import Deployment
 from backend.labelstudio.client import LabelStudio, LabelStudioUnavailable, ProjectNotFound
 from backend.loop.reconciliation import notice_missed_changes
-from backend.settings import Settings
 from backend.store.tables import Project, ProjectState
+from tests.conftest import new_deployment
 
 
 @pytest.fixture
@@ -21,9 +20,7 @@ def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
         raise ProjectNotFound("There is no project 1.")
 
     monkeypatch.setattr(LabelStudio, "project", not_found)
-    settings = Settings(_env_file=None, model_dir=tmp_path, label_studio_api_key=SecretStr("key"))  # type: ignore[call-arg]
-    made = Deployment(settings)
-    made.prepare()
+    made = new_deployment(tmp_path)
     with made.database.write() as session:
         session.add(Project(id=1, state=ProjectState.ACTIVE))
     return made

@@ -3,16 +3,15 @@
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from backend.deployment import Deployment
 from backend.loop import steps
 from backend.loop.round_run import RoundRun
 from backend.loop.rounds import LEARNER_OF
-from backend.settings import Settings
 from backend.store.artifacts import models
 from backend.store.leases import lease
 from backend.store.tables import Project, ProjectState, Round
+from tests.conftest import new_deployment
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <Choices name="kind" toName="image"><Choice value="cat"/><Choice value="dog"/></Choices></View>"""
@@ -21,9 +20,7 @@ CONFIG = """<View><Image name="image" value="$image"/>
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
     """A project with two rounds, of which the second takes over what the first learned."""
-    settings = Settings(_env_file=None, model_dir=tmp_path, label_studio_api_key=SecretStr("key"))  # type: ignore[call-arg]
-    made = Deployment(settings)
-    made.prepare()
+    made = new_deployment(tmp_path)
     with made.database.write() as session:
         session.add(Project(id=1, state=ProjectState.ACTIVE, label_config=CONFIG, paused=True))
         session.flush()

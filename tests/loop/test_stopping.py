@@ -2,13 +2,12 @@ from pathlib import Path
 
 from sqlalchemy import event
 
-from backend.deployment import Deployment
 from backend.labelstudio.labeling_config import read_labeling_config
 from backend.loop.stopping import by_labels, recommend_stop
-from backend.settings import LoopSettings, Settings
+from backend.settings import LoopSettings
 from backend.store.tables import Project, Round, now
 from strategies.stopping import Progress, StablePredictions
-from tests.conftest import LABEL_CONFIG
+from tests.conftest import LABEL_CONFIG, new_deployment
 
 
 def test_a_round_without_new_labels_is_no_evidence_that_predictions_have_settled() -> None:
@@ -29,8 +28,7 @@ def test_nor_does_it_take_back_what_was_evidence() -> None:
 
 def test_of_the_rounds_before_only_their_progress_is_read(tmp_path: Path) -> None:
     """Rounds are never deleted, and what else they note may be large."""
-    deployment = Deployment(Settings(_env_file=None, model_dir=tmp_path))  # type: ignore[call-arg]
-    deployment.prepare()
+    deployment = new_deployment(tmp_path)
     settled = [Progress(10 * n, 100 - 10 * n, agreement=0.995) for n in range(1, 5)]
     rounds = [
         Round(

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import SecretStr
 from sklearn.datasets import load_digits
 
 from backend.demo.backend import BackendProcesses
 from backend.demo.label_studio import free_port
-from backend.deployment import Deployment
 from backend.loop.projection import LANDMARKS
-from backend.settings import Settings
 from backend.store.leases import WORKER, holder, present
 from backend.store.tables import Project, ProjectState, Round, RoundState, Task, now
+from tests.conftest import new_deployment
 from tests.end_to_end.running_loop import wait_for
 
 SECONDS = 9.0  # in which it must have ended; a supervisor kills what takes ten
@@ -24,9 +22,7 @@ SECONDS = 9.0  # in which it must have ended; a supervisor kills what takes ten
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[BackendProcesses]:
     """A backend, not started, whose only project has images for the largest t-SNE of a map, which takes a while."""
-    settings = Settings(_env_file=None, model_dir=tmp_path, label_studio_api_key=SecretStr("key"))  # type: ignore[call-arg]
-    deployment = Deployment(settings)
-    deployment.database.migrate()
+    deployment = new_deployment(tmp_path)
     digits = load_digits().data
     noisy = digits + np.random.default_rng(0).normal(size=digits.shape)
     pixels = np.concatenate([digits, noisy])[:LANDMARKS].astype("float32")
@@ -52,8 +48,7 @@ def processes(tmp_path: Path) -> Iterator[BackendProcesses]:
 
 
 def test_it_ends_at_once_and_another_takes_its_work_up(processes: BackendProcesses, tmp_path: Path) -> None:
-    settings = Settings(_env_file=None, model_dir=tmp_path)  # type: ignore[call-arg]
-    database = Deployment(settings).database
+    database = new_deployment(tmp_path).database
     log = processes.log("worker")
     for number in range(1, 3):
         processes.start_process("worker")

@@ -8,18 +8,15 @@ from typing import Any
 
 import label_studio_sdk
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import select
 
 from backend.demo.annotator import Annotator
 from backend.demo.label_studio import LabelStudioServer
-from backend.deployment import Deployment
 from backend.loop import sync as module
 from backend.loop.events import Outcome, pending_events, record
 from backend.loop.sync import labels_differ, sync
-from backend.settings import Settings
 from backend.store.tables import Project, ProjectState, Task
-from tests.conftest import DigitsProject, choice
+from tests.conftest import DigitsProject, choice, new_deployment
 
 NO_IMAGE = "/data/upload/none.png"
 
@@ -28,14 +25,8 @@ class Synced:
     """A project of four tasks that the store knows."""
 
     def __init__(self, folder: Path, server: LabelStudioServer, project: DigitsProject) -> None:
-        settings = Settings(
-            _env_file=None,  # type: ignore[call-arg]
-            model_dir=folder,
-            label_studio_url=server.url,
-            label_studio_api_key=SecretStr(server.api_key),
-        )
-        self.deployment, self.project_id = Deployment(settings), project.id
-        self.deployment.prepare()
+        self.deployment = new_deployment(folder, label_studio_url=server.url, api_key=server.api_key)
+        self.project_id = project.id
         with self.deployment.database.write() as session:
             session.add(Project(id=project.id, state=ProjectState.ACTIVE))
         sync(self.deployment, project.id)

@@ -4,9 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from backend.deployment import Deployment
 from backend.loop.connection import _begin
 from backend.loop.events import (
     DAMAGED,
@@ -20,8 +18,9 @@ from backend.loop.events import (
 )
 from backend.loop.rounds import FAILED_AFTER
 from backend.loop.triggers import due, labels_waiting, when_due
-from backend.settings import LoopSettings, Settings
+from backend.settings import LoopSettings
 from backend.store.tables import Event, Project, ProjectState, QueueEntry, Round, RoundState, Task, now
+from tests.conftest import new_deployment
 
 SETTINGS = LoopSettings(labels_per_round=5, round_after_seconds=300, window=10)
 EMBEDDER = "small"
@@ -31,9 +30,7 @@ class Loop:
     """A connected project of `tasks` tasks, of which a first round has published `window`."""
 
     def __init__(self, folder: Path, tasks: int = 40, window: int = 10, queue: int | None = None) -> None:
-        settings = Settings(_env_file=None, model_dir=folder, label_studio_api_key=SecretStr("key"))  # type: ignore[call-arg]
-        self.deployment = Deployment(settings)
-        self.deployment.database.migrate()
+        self.deployment = new_deployment(folder)
         self.window = window
         with self.deployment.database.write() as session:
             session.add(Project(id=1, state=ProjectState.ACTIVE, synced_until=now(), label_config="<View/>"))
