@@ -14,6 +14,7 @@ DIGITS = ("0", "1")
 SIDE = 28  # of a digit in a scene
 PEOPLE = ("Ada", "Grace", "Emmy", "Mary")
 FACE = 64
+GROUP_WIDTH, GROUP_HEIGHT = 160, 120  # of an image of several people
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,12 @@ def face(person: int, number: int) -> Image.Image:
 def group(number: int) -> tuple[Image.Image, list[tuple[str, int, int]]]:
     """One or two people before a dark ground: the image, and of each the name and the left and top of the face."""
     rng = np.random.default_rng([11, number])
-    image = Image.new("RGB", (WIDTH, HEIGHT), (20, 20, 30))
+    image = Image.new("RGB", (GROUP_WIDTH, GROUP_HEIGHT), (20, 20, 30))
     people = []
     for half in rng.permutation(2)[: rng.integers(1, 3)]:
         person = int(rng.integers(len(PEOPLE)))
-        left = int(rng.integers(0, WIDTH // 2 - FACE)) + half * WIDTH // 2
-        top = int(rng.integers(0, HEIGHT - FACE))
+        left = int(rng.integers(0, GROUP_WIDTH // 2 - FACE)) + half * GROUP_WIDTH // 2
+        top = int(rng.integers(0, GROUP_HEIGHT - FACE))
         image.paste(face(person, number), (left, top))
         people.append((PEOPLE[person], left, top))
     return image, people
@@ -137,17 +138,17 @@ def group_result(people: Sequence[tuple[str, int, int]]) -> list[dict[str, Any]]
     result = []
     for place, (name, left, top) in enumerate(people):
         where = {
-            "x": 100 * left / WIDTH,
-            "y": 100 * top / HEIGHT,
-            "width": 100 * FACE / WIDTH,
-            "height": 100 * FACE / HEIGHT,
+            "x": 100 * left / GROUP_WIDTH,
+            "y": 100 * top / GROUP_HEIGHT,
+            "width": 100 * FACE / GROUP_WIDTH,
+            "height": 100 * FACE / GROUP_HEIGHT,
             "rotation": 0,
         }
         both = {
             "id": f"face{place}",
             "to_name": "image",
-            "original_width": WIDTH,
-            "original_height": HEIGHT,
+            "original_width": GROUP_WIDTH,
+            "original_height": GROUP_HEIGHT,
             "image_rotation": 0,
         }
         box = {
