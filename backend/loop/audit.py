@@ -24,6 +24,11 @@ def random_order(project_id: int, task_ids: Sequence[int] | NDArray[np.int64]) -
     return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
+def shuffled(project_id: int, task_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The ids (n,) in the order of their numbers, which is random and always the same."""
+    return task_ids[np.argsort(random_order(project_id, task_ids))]
+
+
 def interleave(ranked: Sequence[int], audit: Sequence[int], share: float) -> list[tuple[int, bool]]:
     """Task ids with whether each is an audit task, such that every prefix holds about `share` audit tasks.
 

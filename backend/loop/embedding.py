@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import ColumnElement, func, select, tuple_, update
 
 from backend.deployment import Deployment
 from backend.engine import local, ray
@@ -117,9 +117,10 @@ def images_to_embed(deployment: Deployment, project_id: int) -> int:
     embedder = latest.facts.get("embedder") if latest else None
     if embedder is None:
         return 0
-    lacking = Task.broken.is_(None) & Task.embedded.is_distinct_from(embedder)
     with deployment.database.read() as session:
-        return session.scalar(select(func.count()).where(Task.project_id == project_id, lacking)) or 0
+        return (
+            session.scalar(select(func.count()).where(Task.project_id == project_id, _lacks(embedder))) or 0
+        )
 
 
 def note_lost_embeddings(deployment: Deployment, project_id: int, embedder: str) -> int:
@@ -149,10 +150,14 @@ def forget_embeddings(deployment: Deployment, project_id: int, embedder: str) ->
     note_lost_embeddings(deployment, project_id, embedder)
 
 
+def _lacks(embedder: str) -> ColumnElement[bool]:
+    """Condition on `Task`: its image has no embedding by `embedder` yet."""
+    return Task.broken.is_(None) & Task.embedded.is_distinct_from(embedder)
+
+
 def _missing(deployment: Deployment, project_id: int, embedder: str) -> NDArray[np.int64]:
     """Ids of the tasks without an embedding by `embedder`, in the order in which they are to be embedded."""
-    lacking = Task.broken.is_(None) & Task.embedded.is_distinct_from(embedder)
-    return in_random_order(deployment, project_id, lacking)
+    return in_random_order(deployment, project_id, _lacks(embedder))
 
 
 def embedding_work(

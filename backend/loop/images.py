@@ -8,7 +8,7 @@ from PIL.Image import Image, Resampling
 from sqlalchemy import ColumnElement, case, select
 
 from backend.deployment import Deployment
-from backend.loop.audit import random_order
+from backend.loop.audit import shuffled
 from backend.store.ids import read_ids_by_part
 from backend.store.tables import Task
 
@@ -34,7 +34,7 @@ def in_random_order(
         )
     if not parts:
         return np.empty(0, np.int64)
-    ordered = [ids[np.argsort(random_order(project_id, ids))] for ids in parts.values()]
+    ordered = [shuffled(project_id, ids) for ids in parts.values()]
     places = [(np.arange(len(ids)) + 0.5) / len(ids) for ids in ordered]
     return np.concatenate(ordered)[np.argsort(np.concatenate(places), kind="stable")]
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from backend.deployment import Deployment
-from backend.loop.audit import random_order
+from backend.loop.audit import shuffled
 from backend.loop.rounds import latest_round
 from backend.store.embeddings import DamagedEmbeddings
 from backend.store.leases import HeldLease, lease
@@ -119,7 +119,7 @@ def _make(deployment: Deployment, project_id: int, embedder: str, held: HeldLeas
     """Make a map, where there are enough images; the old one serves until it is whole."""
     store = deployment.embeddings
     ids = store.task_ids(project_id, embedder)
-    chosen = np.sort(ids[np.argsort(random_order(project_id, ids))[:LANDMARKS]])
+    chosen = np.sort(shuffled(project_id, ids)[:LANDMARKS])
     if len(chosen) < FEWEST:
         return
     log.info("map: laying out %d landmarks of %d images", len(chosen), len(ids))

@@ -27,7 +27,7 @@ from backend.labelstudio.control import Control
 from backend.learners.evaluation import answered_right
 from backend.learners.learner import EmbeddingLearner
 from backend.learners.tasks import Examples, class_shares, fit_learner, why_untrainable
-from backend.loop.audit import random_order
+from backend.loop.audit import shuffled
 from backend.loop.embedders import learner_columns
 from backend.loop.learning import LabeledSet
 from backend.settings import LoopSettings
@@ -78,7 +78,7 @@ def read_random_sample(
     )
     with deployment.database.read() as session:
         ids = np.setdiff1d(read_ids(session, query), validation.task_ids)
-    drawn = ids[np.argsort(random_order(learned.project_id, ids))][:DRAWN_FROM]
+    drawn = shuffled(learned.project_id, ids)[:DRAWN_FROM]
     found, vectors = deployment.embeddings.read(learned.project_id, learned.facts["embedder"], drawn.tolist())
     target_of = dict(zip(training.task_ids.tolist(), training.targets, strict=True))
     return RandomSample(

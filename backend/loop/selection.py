@@ -14,7 +14,7 @@ from backend.labelstudio.control import Control
 from backend.learners.learner import Answers, Learner
 from backend.learners.tasks import class_shares, known_classes
 from backend.loop.answering import answers_about
-from backend.loop.audit import interleave, random_order
+from backend.loop.audit import interleave, shuffled
 from backend.loop.embedders import learner_columns, selection_columns
 from backend.loop.learning import LabeledSet
 from backend.loop.pool import Labeled, check_available, make_pool, validated
@@ -69,8 +69,7 @@ def unlabeled_pool(deployment: Deployment, project_id: int, embedder: str | None
         )
 
     def ordered(name: str) -> NDArray[np.int64]:
-        ids = parts.get(name, np.empty(0, np.int64))
-        return ids[np.argsort(random_order(project_id, ids))]
+        return shuffled(project_id, parts.get(name, np.empty(0, np.int64)))
 
     return UnlabeledPool(
         candidates=ordered("candidates"),
