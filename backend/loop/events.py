@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import BindParameter, Connection, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from backend.store.database import ROWS_PER_STATEMENT, Database
@@ -80,15 +80,35 @@ class _Told:
     secret: str | None
 
 
+# Written once, not for each transaction.
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_PROJECTS = select(Project.id, Project.webhook_secret, Project.state, Project.label_config).where(
+    Project.id.in_(_IDS)
+)
+_NOTE = insert(Event).returning(Event.id)  # what is returned makes one statement of many rows
+# That nobody waits for these tasks any more. Those whose rows a round is just writing are passed over: somebody waits
+# for the webhook's answer. `touched` is but a hint; the event stays, and has the next sync read the task.
+_THESE = (Task.project_id == bindparam("project"), Task.id.in_(_IDS), ~Task.touched)
+_TOUCH = (
+    update(Task)
+    .where(
+        Task.project_id == bindparam("project"),
+        Task.id.in_(select(Task.id).where(*_THESE).with_for_update(skip_locked=True)),
+    )
+    .values(touched=True)
+)
+
+
 def _record_all(database: Database, told: Sequence[_Told]) -> list[Outcome]:
-    columns = select(Project.id, Project.webhook_secret, Project.state, Project.label_config)
-    with database.read() as session:
-        rows = session.execute(columns.where(Project.id.in_({one.project_id for one in told}))).all()
-    known = {row.id: row for row in rows}
-    outcomes = [_outcome(one, known.get(one.project_id)) for one in told]
-    recorded = [one for one, outcome in zip(told, outcomes, strict=True) if outcome == Outcome.RECORDED]
-    if recorded:
-        _write(database, recorded)
+    """In one transaction, and past the session, whose bookkeeping costs as much again: hundreds may come a second."""
+    with database.write() as session:
+        connection = session.connection()
+        rows = connection.execute(_PROJECTS, {"ids": list({one.project_id for one in told})})
+        known = {row.id: row for row in rows}
+        outcomes = [_outcome(one, known.get(one.project_id)) for one in told]
+        recorded = [one for one, outcome in zip(told, outcomes, strict=True) if outcome == Outcome.RECORDED]
+        if recorded:
+            _write(connection, recorded)
     return outcomes
 
 
@@ -103,34 +123,22 @@ def _outcome(told: _Told, project: Row[int, str, str, str] | None) -> Outcome:
     return Outcome.RECORDED
 
 
-def _write(database: Database, told: Sequence[_Told]) -> None:
-    with database.write() as session:
-        session.add_all(Event(project_id=e.project_id, action=e.action, task_ids=e.task_ids) for e in told)
-        done: defaultdict[int, set[int]] = defaultdict(set)  # labeled or deleted: the queue no longer waits
-        for one in told:
-            if one.action in ENDS_WAITING:
-                done[one.project_id].update(one.task_ids)
-        for project_id, task_ids in done.items():
-            _touch(session, project_id, sorted(task_ids))
+def _write(connection: Connection, told: Sequence[_Told]) -> None:
+    rows = [{"project_id": one.project_id, "action": one.action, "task_ids": one.task_ids} for one in told]
+    connection.execute(_NOTE, rows)
+    done: defaultdict[int, set[int]] = defaultdict(set)  # labeled or deleted: the queue no longer waits
+    for one in told:
+        if one.action in ENDS_WAITING:
+            done[one.project_id].update(one.task_ids)
+    for project_id, task_ids in done.items():
+        ids = sorted(task_ids)
+        for start in range(0, len(ids), ROWS_PER_STATEMENT):
+            connection.execute(
+                _TOUCH, {"project": project_id, "ids": ids[start : start + ROWS_PER_STATEMENT]}
+            )
 
 
 _record = Together(_record_all, apart=APART)
-
-
-def _touch(session: Session, project_id: int, task_ids: Sequence[int]) -> None:
-    """Note that nobody waits for these tasks any more.
-
-    Those whose rows a round is just writing are passed over: somebody waits for the webhook's answer. `touched` is but
-    a hint; the event stays, and has the next sync read the task.
-    """
-    for start in range(0, len(task_ids), ROWS_PER_STATEMENT):
-        named = Task.id.in_(task_ids[start : start + ROWS_PER_STATEMENT])
-        free = select(Task.id).where(Task.project_id == project_id, named, ~Task.touched)
-        touched = update(Task).where(
-            Task.project_id == project_id, Task.id.in_(free.with_for_update(skip_locked=True))
-        )
-        # Past the session, whose bookkeeping costs as much again.
-        session.connection().execute(touched.values(touched=True))
 
 
 def note_settings(session: Session, project_id: int, extra_params: Mapping[str, Any]) -> None:
