@@ -45,7 +45,7 @@ def learning_curves(deployment: Deployment, project_id: int) -> list[LearningCur
     )
     curves: dict[str, LearningCurve] = {}
     with deployment.database.read() as session:
-        for number, labels, controls in session.execute(query).tuples():
+        for number, labels, controls in session.execute(query):
             for name, facts in (controls or {}).items():
                 if (measured := facts.get("measured")) is None:
                     continue

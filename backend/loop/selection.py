@@ -180,7 +180,7 @@ def _groups(deployment: Deployment, project_id: int, ids: NDArray[np.int64]) -> 
     """The metadata of tasks, in the order of `ids`."""
     with deployment.database.read() as session:
         rows = session.execute(select(Task.id, Task.groups).where(Task.project_id == project_id))
-        by_id: dict[int, dict[str, str]] = dict(rows.tuples().all())
+        by_id: dict[int, dict[str, str]] = dict(rows.all())
     return [by_id.get(int(task_id), {}) for task_id in ids]
 
 

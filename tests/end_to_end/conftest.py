@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from backend.loop.embedders import POOL_SIZES
 from backend.store.artifacts import project_artifacts
 from tests.conftest import DigitsProject
 from tests.end_to_end.running_loop import RunningLoop
+from tests.end_to_end.scenes_project import Answer, ScenesProject
 
 expect.set_options(timeout=60_000)  # ms; a test's machine may be busy
 
@@ -55,6 +57,23 @@ def make_project(
 
     def make(images: int = 12, **settings: Any) -> DigitsProject:
         project = make_project(images, **settings)
+        give_embedder(project.id)
+        return project
+
+    return make
+
+
+@pytest.fixture
+def make_scenes(
+    loop: RunningLoop,
+    label_studio: LabelStudioServer,
+    local_files: Path,
+    give_embedder: Callable[[int], None],
+) -> Callable[..., ScenesProject]:
+    """Makes a project of scenes that has an embedder, from its labeling config and what its annotator answers."""
+
+    def make(config: str, answer: Answer) -> ScenesProject:
+        project = ScenesProject(loop, label_studio, local_files, config, answer)
         give_embedder(project.id)
         return project
 
