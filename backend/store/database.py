@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 ROWS_PER_STATEMENT = 500  # SQLite takes a bounded number of bound variables
+CONNECTED_AHEAD = 4  # of each web process; it may come to 20 and more
 PATIENCE = (
     60.0  # seconds that PostgreSQL may be silent, else a machine that is gone would be waited for for ever
 )
@@ -56,6 +57,12 @@ class Database:
         self._writer = self.engine.execution_options(write=True)
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
+
+    def connect_ahead(self) -> None:
+        """Open some connections before they are needed: to open one takes longer than most answers."""
+        with ExitStack() as stack:
+            for _ in range(CONNECTED_AHEAD):
+                stack.enter_context(self.engine.connect())
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -8,10 +8,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from backend.store.database import MIGRATIONS, Database, is_outage, reason_of, upsert
+from backend.store.database import CONNECTED_AHEAD, MIGRATIONS, Database, is_outage, reason_of, upsert
 from backend.store.tables import Base, Event, Project, Task
 from tests.stores import drop, servers
 
@@ -61,6 +61,17 @@ def test_concurrent_writers_wait_for_each_other(database: Database) -> None:
         thread.join()
     with database.read() as session:
         assert session.scalar(select(func.count()).select_from(Event)) == 200
+
+
+def test_connections_that_were_opened_ahead_are_used(database: Database) -> None:
+    database.engine.dispose()
+    opened: list[object] = []
+    event.listen(database.engine, "connect", lambda connection, _record: opened.append(connection))
+    database.connect_ahead()
+    assert len(opened) == CONNECTED_AHEAD
+    with database.read() as one, database.read() as another:
+        assert one.scalar(select(1)) == another.scalar(select(1)) == 1
+    assert len(opened) == CONNECTED_AHEAD
 
 
 def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
