@@ -26,7 +26,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.converters["int"] = IdConverter
     deployment = Deployment(settings or Settings())
     deployment.prepare()
-    deployment.database.connect_ahead()
     with suppress(LabelStudioError):  # /setup tells of a bad key
         _ = deployment.label_studio  # made here, since threads that need it at once would make several
     app.extensions["jobs"] = Jobs(deployment)

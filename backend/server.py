@@ -51,7 +51,9 @@ class Server(BaseApplication):  # type: ignore[misc]
         """Called by gunicorn in each process that it forks, for the application."""
         from backend.app import create_app
 
-        return create_app(self._settings)
+        app = create_app(self._settings)
+        app.extensions["jobs"].deployment.database.connect_ahead()
+        return app
 
     def run(self) -> None:
         """Serve until the end."""

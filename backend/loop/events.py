@@ -80,23 +80,15 @@ class _Told:
     secret: str | None
 
 
-# Written once, not for each transaction.
+# Statements are written once, not for each transaction.
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _PROJECTS = select(Project.id, Project.webhook_secret, Project.state, Project.label_config).where(
     Project.id.in_(_IDS)
 )
-_NOTE = insert(Event).returning(Event.id)  # what is returned makes one statement of many rows
-# That nobody waits for these tasks any more. Those whose rows a round is just writing are passed over: somebody waits
-# for the webhook's answer. `touched` is but a hint; the event stays, and has the next sync read the task.
-_THESE = (Task.project_id == bindparam("project"), Task.id.in_(_IDS), ~Task.touched)
-_TOUCH = (
-    update(Task)
-    .where(
-        Task.project_id == bindparam("project"),
-        Task.id.in_(select(Task.id).where(*_THESE).with_for_update(skip_locked=True)),
-    )
-    .values(touched=True)
-)
+_INSERT = insert(Event).returning(Event.id)  # what is returned makes one statement of many rows
+_OF_PROJECT = Task.project_id == bindparam("project")
+_FREE = select(Task.id).where(_OF_PROJECT, Task.id.in_(_IDS), ~Task.touched).with_for_update(skip_locked=True)
+_TOUCH = update(Task).where(_OF_PROJECT, Task.id.in_(_FREE)).values(touched=True)
 
 
 def _record_all(database: Database, told: Sequence[_Told]) -> list[Outcome]:
@@ -125,20 +117,27 @@ def _outcome(told: _Told, project: Row[int, str, str, str] | None) -> Outcome:
 
 def _write(connection: Connection, told: Sequence[_Told]) -> None:
     rows = [{"project_id": one.project_id, "action": one.action, "task_ids": one.task_ids} for one in told]
-    connection.execute(_NOTE, rows)
+    connection.execute(_INSERT, rows)
     done: defaultdict[int, set[int]] = defaultdict(set)  # labeled or deleted: the queue no longer waits
     for one in told:
         if one.action in ENDS_WAITING:
             done[one.project_id].update(one.task_ids)
     for project_id, task_ids in done.items():
-        ids = sorted(task_ids)
-        for start in range(0, len(ids), ROWS_PER_STATEMENT):
-            connection.execute(
-                _TOUCH, {"project": project_id, "ids": ids[start : start + ROWS_PER_STATEMENT]}
-            )
+        _touch(connection, project_id, sorted(task_ids))
 
 
 _record = Together(_record_all, apart=APART)
+
+
+def _touch(connection: Connection, project_id: int, task_ids: Sequence[int]) -> None:
+    """Note that nobody waits for these tasks any more.
+
+    Those whose rows a round is just writing are passed over: somebody waits for the webhook's answer. `touched` is but
+    a hint; the event stays, and has the next sync read the task.
+    """
+    for start in range(0, len(task_ids), ROWS_PER_STATEMENT):
+        ids = task_ids[start : start + ROWS_PER_STATEMENT]
+        connection.execute(_TOUCH, {"project": project_id, "ids": ids})
 
 
 def note_settings(session: Session, project_id: int, extra_params: Mapping[str, Any]) -> None:
