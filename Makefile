@@ -28,8 +28,7 @@ OF_ANY_STORE := $(addprefix tests/,docs engine labelstudio learners peers simula
   $(addprefix tests/loop/test_,events_together.py label_errors.py random_order.py) \
   $(addprefix tests/store/test_,artifacts.py embeddings.py together.py) tests/test_deployment_files.py tests/test_logs.py
 SERVERS_OF_ANY_STORE := tests/demo tests/engine/test_ray.py \
-  $(addprefix tests/end_to_end/test_,dashboard_in_browser.py faults.py map_in_browser.py object_storage.py) \
-  $(addprefix tests/end_to_end/test_,results_in_browser.py slow_clients.py soak.py vision_tasks.py)
+  $(addprefix tests/end_to_end/test_,faults.py object_storage.py results_in_browser.py slow_clients.py soak.py)
 
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(WITH_SERVERS))

@@ -7,11 +7,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 from huey import RedisHuey, SqliteHuey, crontab
-from huey.api import Huey
+from huey.api import Huey, TaskWrapper
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -50,16 +51,30 @@ class Jobs:
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.huey = _create_huey(deployment)
-        self._advance = self.huey.task(name="advance")(self._run_advance)
-        self._embed = self.huey.task(name="embed")(self._run_embed)
-        self._review = self.huey.task(name="review")(self._run_review)
-        self._preview = self.huey.task(name="preview")(self._run_preview)
-        self._map = self.huey.task(name="map")(self._run_map)
+        self._advance = self._task("advance", self._run_advance)
+        self._embed = self._task("embed", self._run_embed)
+        self._review = self._task("review", self._run_review)
+        self._preview = self._task("preview", self._run_preview)
+        self._map = self._task("map", self._run_map)
         self._reconcile = self.huey.periodic_task(crontab(), name="reconcile")(self.reconcile)
         self._nudged: dict[int, float] = {}
         self._debounced: dict[int, float] = {}
         self._nudging = threading.Lock()
         self._background = threading.BoundedSemaphore(IN_BACKGROUND)
+
+    def _task(self, name: str, job: Callable[[int], None]) -> TaskWrapper:
+        """The job as huey's, in a thread that ends with it.
+
+        OpenMP keeps a thread's helpers for as long as the thread lives. Those of all of huey's threads are more than
+        there may be cores, and helpers then sleep whenever they wait for one another (libgomp's throttled spinning):
+        training took twice as long.
+        """
+
+        def run(project_id: int) -> None:
+            with ThreadPoolExecutor(1, thread_name_prefix=name) as own:
+                own.submit(job, project_id).result()
+
+        return self.huey.task(name=name)(run)
 
     def nudge(self, project_id: int, delay: float = 0.0) -> None:
         """Have a worker look at a project, after `delay` seconds; nudges that would come sooner anyway count.

@@ -6,11 +6,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 from backend.loop import jobs
 from backend.loop.jobs import IN_BACKGROUND, WORKERS, Jobs
 from backend.store.tables import Project, ProjectState
 from tests.conftest import new_deployment
+from tests.end_to_end.running_loop import wait_for
 
 
 @pytest.fixture
@@ -44,3 +47,26 @@ def test_pools_that_are_embedded_for_hours_leave_threads_for_rounds(
             enough.set()
     made._run_embed(0)  # when they are through, the next comes in
     assert begun.acquire(timeout=0)
+
+
+def test_the_threads_of_a_computation_end_with_its_job(made: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compute(*_: object) -> None:
+        assert torch.get_num_threads()
+        with threadpool_limits(2, user_api="openmp"):
+            torch.ones(1_000_000).sin_()
+
+    monkeypatch.setattr(jobs, "review", compute)
+    all_at_once = threading.Barrier(WORKERS)
+
+    def count() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    def work(project_id: int) -> None:
+        all_at_once.wait(60)  # each in a thread of its own
+        made._review.call_local(project_id)
+
+    with ThreadPoolExecutor(WORKERS) as threads:
+        list(threads.map(lambda _: all_at_once.wait(60), range(WORKERS)))
+        before = count()
+        list(threads.map(work, range(WORKERS)))
+        wait_for("the threads to end", lambda: count() == before or None)

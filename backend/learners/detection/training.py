@@ -1,6 +1,7 @@
 """How a detector learns: few steps of few images, in random views of them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from backend.learners.detection.images import GREY, STEP, prepare
 from backend.learners.detection.network import Network
 from backend.learners.learner import LabeledImages
 from backend.learners.replicas import Replicas
+from backend.learners.threads import threads_for
 
 # How often training looks at images, in all: often enough to learn anything, and oftener the more there is to learn.
-# Of blood cells, 200 images in 1,200 views taught hardly more than 20 in 840. One view takes a core 40 to 65 ms.
+# Of blood cells, 200 images in 1,200 views taught hardly more than 20 in 840. One view of 96 × 128 pixels takes a core
+# some 30 ms, one of 240 × 320 some 85.
 VIEWS, VIEWS_AN_IMAGE, MOST_VIEWS = 600, 8, 6000
 BATCH = 2  # of the same views, four at a time learn less in half the steps, and one at a time no more
 LEARNING_RATE = 2e-3
@@ -63,7 +66,7 @@ def train(
     optimiser, schedule = _optimiser(network, steps)
     network.train()
     positions = _shuffled(len(images))
-    with Replicas(network) as replicas:
+    with threads_for(BATCH * prod(examples.canvas)), Replicas(network) as replicas:
         for step in range(steps):
             replicas.backward(_loss, [examples.view(next(positions)) for _ in range(BATCH)])
             torch.nn.utils.clip_grad_norm_(network.parameters(), LONGEST_GRADIENT)
@@ -108,12 +111,12 @@ class _Examples:
         self.places = {name: place for place, name in enumerate(classes)}
         self.kept: dict[int, Tensor] = {}
         shapes = [self._pixels(position).shape[1:] for position in range(min(len(images), MEASURED_IMAGES))]
-        canvas = [max(STEP, round(float(side) / STEP) * STEP) for side in np.median(shapes, axis=0)]
+        self.canvas = [max(STEP, round(float(side) / STEP) * STEP) for side in np.median(shapes, axis=0)]
         self.transform = v2.Compose(
             [
                 v2.RandomHorizontalFlip(),
                 v2.ScaleJitter((side, side), (1 / ZOOM, ZOOM), antialias=True),
-                v2.RandomCrop(canvas, pad_if_needed=True, fill=GREY),
+                v2.RandomCrop(self.canvas, pad_if_needed=True, fill=GREY),
                 v2.SanitizeBoundingBoxes(min_size=1),
                 v2.ColorJitter(LIGHT, LIGHT),
             ]

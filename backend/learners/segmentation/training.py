@@ -15,6 +15,7 @@ from backend.learners.backbones import SCRATCH
 from backend.learners.replicas import Replicas
 from backend.learners.segmentation.network import STRIDE, SegmentationNetwork
 from backend.learners.segmentation.rendering import IGNORED, LabelMap
+from backend.learners.threads import threads_for
 
 # Training ends early rather than late, so that a round takes about a minute of one core; more views would still gain.
 # Most are seen at half the resolution, in a quarter of the time. With 90 labeled street scenes, one run each, 1440
@@ -58,7 +59,8 @@ def train(
     if network.encoder_name != SCRATCH:
         network.encoder.eval()  # batch statistics of the pretraining are better than those of a few images
     order = torch.empty(0, dtype=torch.long)
-    with Replicas(network) as replicas:
+    pixels = BATCH * (COARSE_PART * prod(half) + (1 - COARSE_PART) * prod(full))  # of a step, on average
+    with threads_for(pixels), Replicas(network) as replicas:
         for step in range(steps):
             while len(order) < BATCH:
                 order = torch.cat([order, torch.randperm(len(images), generator=generator)])
