@@ -24,7 +24,7 @@ LONGEST := $(addprefix tests/end_to_end/test_,soak.py recovery.py slow_clients.p
 AT_ONCE ?= 1
 # Tests that use no store, or name the one that they use, or hardly use it: another would change nothing.
 OF_ANY_STORE := $(addprefix tests/,docs engine labelstudio learners peers simulation strategies) \
-  $(addprefix tests/security/test_,fuzzed_parsers.py hostile_images.py no_pickle.py) \
+  $(addprefix tests/security/test_,fuzzed_parsers.py hostile_images.py no_pickle.py secrets_of_commands.py) \
   $(addprefix tests/loop/test_,events_together.py label_errors.py random_order.py) \
   $(addprefix tests/store/test_,artifacts.py embeddings.py together.py) tests/test_deployment_files.py tests/test_logs.py
 SERVERS_OF_ANY_STORE := tests/demo tests/engine/test_ray.py \

@@ -7,10 +7,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 # A step is hundreds of small pieces of work, at the end of each of which the threads wait for one another. With fewer
-# pixels for each, a second thread wins little time or loses some. Seconds for the same training on two cores, with one
-# thread, with two, and with two while another thread of the process keeps helpers: a detector, two images a step, of
-# 96 × 128 pixels 3.2, 3.1, 6.6; of 192 × 256 7.4, 6.3, 10.4; of 240 × 320 10.2, 7.0, 12.2. A segmenter, eight images a
-# step, of 72 × 96 pixels 3.2, 3.3, 7.2; of 240 × 320 8.1, 6.2, 9.9.
+# pixels for each, a second thread wins little time or loses some: on two cores, the training of a detector, two images a
+# step, took two threads 1.14 times as long as one for images of 96 × 128 pixels, 0.85 for 192 × 256 and 0.65 for
+# 288 × 384; and 2.3, 2.1 and 1.1 times while another thread of the process kept helpers (benchmarks/training.py).
 PIXELS_A_THREAD = 64_000
 
 

@@ -2,9 +2,6 @@
 
 import base64
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,17 +9,8 @@ from pydantic import SecretStr
 
 from backend.store.tables import Project, Round, Task
 from tests.dashboard.stored_loop import CONFIG, StoredLoop
+from tests.security.made_up_secrets import SECRETS, told
 
-SECRETS = {
-    "api key": "S3CRET-api-key",
-    "password": "S3CRET-password",
-    "viewer's password": "S3CRET-viewer",
-    "webhook": "S3CRET-webhook",
-    "image host's user": "S3CRET-user",
-    "signature of an image": "S3CRET-signature",
-    "redis": "S3CRET-redis",
-    "database": "S3CRET-database",
-}
 IMAGE = "http://someone:S3CRET-user@127.0.0.1:9/a.png?signature=S3CRET-signature"
 
 
@@ -40,10 +28,6 @@ def loop(tmp_path: Path) -> StoredLoop:
     for task_id in (1, 21):
         loop.change(Task, (3, task_id), source=IMAGE)
     return loop
-
-
-def told(text: str) -> list[str]:
-    return [name for name, secret in SECRETS.items() if secret in text]
 
 
 def test_no_answer_and_no_log_tells_a_secret(loop: StoredLoop, caplog: pytest.LogCaptureFixture) -> None:
@@ -98,28 +82,3 @@ def test_settings_and_rows_do_not_show_them_when_printed(loop: StoredLoop) -> No
     with loop.database.read() as session:
         rows = [session.get(Project, 3), session.get(Task, (3, 21)), session.query(Round).first()]
     assert told(repr(settings) + str(settings) + repr(rows)) == []
-
-
-@pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"], ["status"], ["serve"], ["worker"]])
-def test_the_command_line_tells_none(
-    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    environment = {
-        "LABEL_STUDIO_URL": "http://127.0.0.1:9",
-        "LABEL_STUDIO_API_KEY": SECRETS["api key"],
-        "BASIC_AUTH_USER": "lead",
-        "BASIC_AUTH_PASS": SECRETS["password"],
-        "BACKEND_URL": f"http://lead:{SECRETS['password']}@127.0.0.1:9",
-        "DATABASE_URL": f"postgresql://u:{SECRETS['database']}@127.0.0.1:9/x",
-        "REDIS_URL": f"redis://:{SECRETS['redis']}@127.0.0.1:9/0",
-        "MODEL_DIR": str(tmp_path),
-        "LOG_LEVEL": "DEBUG",
-    }
-    command = [str(Path(sys.executable).with_name("active-learning")), *arguments]
-    ran = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=200
-    )
-    assert ran.returncode != 0  # no database answers
-    assert ran.stdout + ran.stderr
-    assert told(ran.stdout + ran.stderr) == []
