@@ -7,9 +7,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 # A step is hundreds of small pieces of work, at the end of each of which the threads wait for one another. With fewer
-# pixels for each, a second thread wins little time or loses some: on two cores, the training of a detector, two images a
-# step, took two threads 1.14 times as long as one for images of 96 × 128 pixels, 0.85 for 192 × 256 and 0.65 for
-# 288 × 384; and 2.3, 2.1 and 1.1 times while another thread of the process kept helpers (benchmarks/training.py).
+# pixels for each, a second thread wins little time or loses some. Training a detector on two cores, two images a step,
+# took two threads 1.14 times as long as one for images of 96 × 128 pixels, 0.85 for 192 × 256 and 0.65 for 288 × 384;
+# and 2.3, 2.1 and 1.1 times while another thread of the process kept helpers (benchmarks/training.py).
 PIXELS_A_THREAD = 64_000
 
 
