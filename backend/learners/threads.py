@@ -17,10 +17,8 @@ PIXELS_A_THREAD = 64_000
 def threads_for(pixels: float) -> Iterator[None]:
     """Have this thread compute with as many others as pay for steps that look at so many pixels.
 
-    The number changes how sums are rounded, so it hangs on the machine's cores and on nothing that varies.
+    The number changes how sums are rounded, so it follows from the pixels and the machine's cores alone.
     """
-    most = (
-        torch.get_num_threads()
-    )  # asked for before they are limited: torch sets a thread's own at its first look
+    most = torch.get_num_threads()  # before they are limited: torch sets a thread's own number at the first look
     with threadpool_limits(max(1, min(most, int(pixels / PIXELS_A_THREAD))), user_api="openmp"):
         yield
