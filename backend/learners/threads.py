@@ -19,6 +19,7 @@ def threads_for(pixels: float) -> Iterator[None]:
 
     The number changes how sums are rounded, so it follows from the pixels and the machine's cores alone.
     """
-    most = torch.get_num_threads()  # before they are limited: torch sets a thread's own number at the first look
+    # Before they are limited: torch sets a thread's own number when it is first asked for.
+    most = torch.get_num_threads()
     with threadpool_limits(max(1, min(most, int(pixels / PIXELS_A_THREAD))), user_api="openmp"):
         yield

@@ -2,14 +2,14 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from backend.demo.label_studio import LabelStudioServer
-from tests.conftest import DigitsProject
+from tests.conftest import make_digits_project
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
 from tests.end_to_end.test_closed_loop import FAST, label
 
@@ -58,9 +58,10 @@ def is_up(url: str) -> bool:
 
 
 def test_the_loop_closes_under_that_server(
-    loop: RunningLoop, make_project: Callable[..., DigitsProject]
+    loop: RunningLoop, label_studio: LabelStudioServer, local_files: Path
 ) -> None:
-    project = make_project(40, label_config=digits_config(**FAST | {"window": 10, "labels_per_round": 6}))
+    config = digits_config(**FAST | {"window": 10, "labels_per_round": 6})
+    project = make_digits_project(label_studio, local_files, 40, label_config=config)
     loop.connect(project.id)
     loop.wait_for_round(project.id, 0)
     annotator = loop.annotator(project.id)
