@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import inf
 from unittest.mock import patch
 
 import numpy as np
@@ -20,14 +21,15 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from threadpoolctl import threadpool_limits
 
+from backend.learners import threads
 from backend.learners.backbones import SCRATCH, empty_pyramid
 from backend.learners.detection import training as detection
 from backend.learners.detection.one_stage import OneStage
 from backend.learners.learner import LabeledImages
 from backend.learners.segmentation import training as segmentation
 from backend.learners.segmentation.network import SegmentationNetwork
+from backend.learners.threads import PIXELS_A_THREAD
 from backend.targets import Box, BoxTarget
 
 IMAGES, CLASSES = 12, 3
@@ -41,14 +43,14 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=60)
     options = parser.parse_args()
-    every = torch.get_num_threads()
-    table = Table("training", "one thread", f"{every} threads", "beside helpers", "as chosen")
+    table = Table(
+        "training", "one thread", f"{torch.get_num_threads()} threads", "beside helpers", "as chosen"
+    )
     for kind in (detect, segment):
         for side in SIDES:
             train = kind(side, options.steps)
-            one = seconds(train, threads=1)
-            others = [seconds(train, threads=every), seconds(train, threads=every, beside=helpers())]
-            others.append(seconds(train, beside=helpers()))
+            one = seconds(train, inf)
+            others = [seconds(train, 1), seconds(train, 1, helpers()), seconds(train, beside=helpers())]
             ratios = [f"{taken / one:.2f}" for taken in others]
             table.add_row(f"{kind.__name__}, {side * 3 // 4} × {side}", f"{one:.1f} s", *ratios)
     Console().print(table)
@@ -104,26 +106,21 @@ def helpers() -> Iterator[None]:
 
 def seconds(
     train: Callable[[], None],
-    *,
-    threads: int | None = None,
+    pixels_a_thread: float = PIXELS_A_THREAD,
     beside: AbstractContextManager[None] | None = None,
 ) -> float:
-    """Of a training in a thread of its own, as a worker's are. threads: None, as many as the product chooses."""
-
-    def limited(_pixels: float) -> threadpool_limits:
-        return threadpool_limits(threads, user_api="openmp")
+    """Of a training in a thread of its own, as a worker's are. pixels_a_thread: infinite for one thread, 1 for all."""
 
     def run() -> float:
-        torch.get_num_threads()  # torch sets a thread's own at its first look
-        with ExitStack() as fixed:
-            if threads is not None:
-                for module in (detection, segmentation):
-                    fixed.enter_context(patch.object(module, "threads_for", limited))
-            begun = time.perf_counter()
-            train()
-            return time.perf_counter() - begun
+        begun = time.perf_counter()
+        train()
+        return time.perf_counter() - begun
 
-    with beside or nullcontext(), ThreadPoolExecutor(1) as own:
+    with (
+        patch.object(threads, "PIXELS_A_THREAD", pixels_a_thread),
+        beside or nullcontext(),
+        ThreadPoolExecutor(1) as own,
+    ):
         return own.submit(run).result()
 
 
