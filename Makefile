@@ -22,13 +22,12 @@ WITH_SERVERS := tests/demo tests/doctor tests/engine/test_ray.py tests/end_to_en
 # here the short one.)
 LONGEST := $(addprefix tests/end_to_end/test_,soak.py recovery.py slow_clients.py vision_tasks.py)
 AT_ONCE ?= 1
-# Tests that use no store, or name the one that they use, or hardly use it: another would change nothing.
+# Tests that use no store, or name the one that they use: another would change nothing.
 OF_ANY_STORE := $(addprefix tests/,docs engine labelstudio learners peers simulation strategies) \
   $(addprefix tests/security/test_,fuzzed_parsers.py hostile_images.py no_pickle.py secrets_of_commands.py) \
   $(addprefix tests/loop/test_,events_together.py label_errors.py random_order.py) \
   $(addprefix tests/store/test_,artifacts.py embeddings.py together.py) tests/test_deployment_files.py tests/test_logs.py
-SERVERS_OF_ANY_STORE := tests/demo tests/engine/test_ray.py \
-  $(addprefix tests/end_to_end/test_,faults.py object_storage.py results_in_browser.py slow_clients.py soak.py)
+SERVERS_OF_ANY_STORE := tests/demo tests/engine/test_ray.py tests/end_to_end/test_soak.py
 
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(WITH_SERVERS))
@@ -36,7 +35,7 @@ SERVER_TESTS := $(PYTEST) --numprocesses $(AT_ONCE) --dist loadfile --no-loadsco
 SERVER_FILES := $(LONGEST) \
   $(filter-out $(LONGEST) tests/end_to_end,$(WITH_SERVERS) $(wildcard tests/end_to_end/test_*.py))
 
-## Linters, types and all tests on SQLite, and those on PostgreSQL with Redis to which the store makes a difference.
+## Linters, types and all tests on SQLite, and on PostgreSQL with Redis all that use whichever store there is.
 ## TESTS=tests/strategies runs a part, on STORE=sqlite or STORE=postgresql; AT_ONCE=2 runs two files of the tests with
 ## servers at once.
 test: lint $(PEERS_INSTALLED) $(ASSETS)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from backend.learners.pixels import squares
 from backend.learners.self_supervised import SelfSupervisedEmbedder
+from backend.learners.threads import threads_for
 from backend.learners.weights import DamagedWeights
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class TimmEmbedder:
     def embed(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """(images, dimension), each row of length 1."""
         pixels = squares(images, self.size, self._resampling).to(self._device)
-        with torch.inference_mode():
+        with torch.inference_mode(), threads_for(len(images) * self.size**2):
             features = self._model((pixels - self._mean) / self._std)
             return torch.nn.functional.normalize(features, dim=1).cpu().numpy()
 

@@ -173,6 +173,13 @@ def publish(run: RoundRun) -> None:
         publishing.publish(run.deployment, run.current, run.window, held)
 
 
+def decide(run: RoundRun) -> None:
+    """Recommend to stop, or not."""
+    stop = stopping.recommend_stop(run.deployment, run.current, run.config.controls, run.settings)
+    run.note_facts(stop=stop)
+    log.info("decide: %s", f"you may stop: {stop}" if stop else "go on labeling")
+
+
 def clean(run: RoundRun) -> None:
     """Remove what earlier rounds left in the storage, and in a lull in Label Studio."""
     run.note_facts(**{CLEANED: publishing.clean_up(run.deployment, run.current)})
@@ -183,13 +190,6 @@ def clean(run: RoundRun) -> None:
             run.deployment.artifacts.delete(f"{models(run.project_id)}/{version}")
 
 
-def decide(run: RoundRun) -> None:
-    """Recommend to stop, or not."""
-    stop = stopping.recommend_stop(run.deployment, run.current, run.config.controls, run.settings)
-    run.note_facts(stop=stop)
-    log.info("decide: %s", f"you may stop: {stop}" if stop else "go on labeling")
-
-
 STEPS: dict[str, Callable[[RoundRun], None]] = {
     "sync": sync_step,
     "embed": embed,
@@ -198,6 +198,6 @@ STEPS: dict[str, Callable[[RoundRun], None]] = {
     "score": score,
     "select": select,
     "publish": publish,
-    "clean": clean,
     "decide": decide,
+    "clean": clean,  # last, since it may wait for people who label
 }

@@ -128,7 +128,7 @@ class RoundState(StrEnum):
 
 
 class Round(Base):
-    """One pass: sync, embed, fit, evaluate, score, select, publish, decide."""
+    """One pass: sync, embed, fit, evaluate, score, select, publish, decide, clean."""
 
     __tablename__ = "rounds"
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from backend.demo.label_studio import free_port
+from tests import stores
 
 PROGRAM = Path(sys.executable).parent / "active-learning"
 PATIENCE = 280  # seconds; the machine may be busy
@@ -37,7 +38,7 @@ def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             subprocess.Popen(
                 [PROGRAM, "demo", *arguments],
                 cwd=folder,
-                env=os.environ | {"COLUMNS": "200"},
+                env=os.environ | stores.SQLITE | {"COLUMNS": "200"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +24,7 @@ from backend.learners.detection.two_stage import TwoStage
 from backend.learners.embedding import AUTO
 from backend.learners.kinds import DetectorKind
 from backend.learners.learner import LabeledImages
+from backend.learners.threads import threads_for
 from backend.learners.weights import DamagedWeights, load_weights, save_weights
 
 FILE = "detector.safetensors"
@@ -71,8 +73,8 @@ class Detector:
 
     def _look(self, images: list[PreparedImage]) -> BoxAnswers:
         sizes = torch.tensor([image.pixels.shape[:2] for image in images], device=self._device)
-        with torch.inference_mode():
-            pixels = torch.from_numpy(stack(images)).to(self._device)
+        pixels = torch.from_numpy(stack(images)).to(self._device)
+        with torch.inference_mode(), threads_for(prod(pixels.shape[:3])):
             found = self._network(pixels.permute(0, 3, 1, 2), sizes)  # stays channels last
             shares = found.boxes / sizes.flip(1).repeat(1, 2)[found.images]
             probabilities = _calibrated(found.probabilities, self.threshold)

@@ -8,6 +8,7 @@ that it may use. The choice is kept with the network and is the same for all ima
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +26,7 @@ from backend.learners.segmentation.answers import CompressedMap, MaskAnswers
 from backend.learners.segmentation.network import CHANNELS, DROPPED, STRIDE, SegmentationNetwork, new_network
 from backend.learners.segmentation.rendering import BACKGROUND, IGNORED, LabelMap, label_map
 from backend.learners.segmentation.training import train
+from backend.learners.threads import threads_for
 from backend.learners.weights import DamagedWeights, load_weights, save_weights
 
 FILE = "segmenter.safetensors"
@@ -83,7 +85,7 @@ class Segmenter:
     def _look(self, images: Sequence[PreparedImage]) -> MaskAnswers:
         pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(self._device)
         height, width = pixels.shape[1:3]
-        with torch.inference_mode():
+        with torch.inference_mode(), threads_for(prod(pixels.shape[:3])):
             features = self._network.features(
                 self._network.normalised(pixels.permute(0, 3, 1, 2).contiguous().float().div_(255))
             )
