@@ -22,6 +22,7 @@ from backend.learners.learner import LabeledImages
 from backend.learners.weights import DamagedWeights, load_weights, save_weights
 from backend.targets import Box, BoxTarget
 from strategies import Pool, strategy
+from tests.learners.threads_seen import threads_seen
 
 CLASSES = ("disc", "square")
 COLOURS = ((200, 60, 60), (70, 90, 220))
@@ -119,6 +120,15 @@ def test_answers_do_not_depend_on_the_batch(detector: Detector) -> None:
     together = looked_at(detector, images)
     assert_same(together, BoxAnswers.concatenate([looked_at(detector, [image]) for image in images]))
     assert len(together) == 5 and together.sizes.tolist()[1] == [130, 64]
+
+
+def test_as_many_threads_look_as_pay(detector: Detector) -> None:
+    with threads_seen() as seen:
+        looked_at(detector, [scene(0)[0]])
+    assert seen == {1}
+    with threads_seen() as seen:
+        looked_at(detector, [scene(0)[0]] * 32)
+    assert seen == {4}
 
 
 def test_saved_and_loaded(detector: Detector, tmp_path: Path) -> None:

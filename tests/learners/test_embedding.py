@@ -18,6 +18,7 @@ from safetensors.torch import save
 
 from backend.learners.embedding import CPU_BACKBONE, GPU_BACKBONE, BackboneUnavailable, load_embedder
 from backend.learners.self_supervised import FILE
+from tests.learners.threads_seen import threads_seen
 
 SMALL = "lcnet_050.ra2_in1k"
 TRANSFORMER = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
@@ -118,7 +119,9 @@ def test_a_backbone_is_downloaded_once_and_then_read_from_the_cache(name, tmp_pa
     published.reset_classifier(0)
     with torch.inference_mode():
         expected = torch.nn.functional.normalize(published.eval()(transform(image)[None]), dim=1)
-    np.testing.assert_allclose(embedder.embed([image]), expected.numpy(), atol=1e-4)
+    with threads_seen() as seen:
+        np.testing.assert_allclose(embedder.embed([image]), expected.numpy(), atol=1e-4)
+    assert seen == {1}  # more do not pay
 
     # Nothing listens at the hub's address any more.
     again = load_embedder(name, tmp_path, no_sample)

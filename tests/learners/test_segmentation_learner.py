@@ -16,6 +16,7 @@ from backend.learners.weights import DamagedWeights, load_weights, save_weights
 from backend.targets import MaskTarget, Polygon
 from strategies import Pool, strategy
 from tests.learners.drawn_scenes import CLASSES, bitmap, labeled, scene
+from tests.learners.threads_seen import threads_seen
 
 
 def looked_at(segmenter: Segmenter, images: list[Image.Image]) -> MaskAnswers:
@@ -73,6 +74,15 @@ def test_answers_do_not_depend_on_the_batch(segmenter: Segmenter) -> None:
         np.testing.assert_allclose(together.samples[:, position], alone.samples[:, 0], atol=2e-3)
         assert (together.label_map(position) == alone.label_map(0)).mean() > 0.999
         assert alone.prediction(0).size == image.size
+
+
+def test_as_many_threads_look_as_pay(segmenter: Segmenter) -> None:
+    with threads_seen() as seen:
+        looked_at(segmenter, [scene(0)[0]])
+    assert seen == {1}
+    with threads_seen() as seen:
+        looked_at(segmenter, [scene(0)[0]] * 32)
+    assert seen == {4}
 
 
 def test_every_image_has_as_many_cells_and_pixels(segmenter: Segmenter) -> None:
