@@ -90,17 +90,18 @@ def _predict(
     """The results of all controls together."""
     shown: dict[int, Shown] = {}
     trained = [control for control in config.controls if was_trained(learned, control)]
-    # Who is in a box is shown with the box.
-    with_boxes = {control.boxes for control in trained if control.boxes is not None}
+    # A box that somebody is named in is shown with the name.
+    named = {(control.boxes, control.box_label) for control in trained}
     for control in trained:
-        if control.name in with_boxes:
+        classes = [name for name in control.classes if (control.name, name) not in named]
+        if control.classes and not classes:
             continue
         ids, answers = ask(control, load(control))
         for position, task_id in enumerate(ids.tolist()):
             assert answers is not None
             prediction = answers.prediction(position)
             if control.classes:  # the config may have changed since the learner was trained
-                prediction = prediction.among(control.classes)
+                prediction = prediction.among(classes)
             before = shown.get(task_id)
             shown[task_id] = Shown(
                 (before.result if before else []) + write_result(control, prediction),
