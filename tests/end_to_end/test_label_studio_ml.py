@@ -21,36 +21,19 @@ BIN = Path(sys.executable).parent
 ADAPTER = Path(__file__).parents[2] / "backend" / "model.py"
 STAND_IN = Path(__file__).parent / "stand_in"
 WAYS = ["start", "gunicorn"] if find_spec("label_studio_ml") else []
+WSGI = """from backend.model import ActiveLearning
+from label_studio_ml.api import init_app
+app = init_app(ActiveLearning)
+"""
 
 
 @pytest.fixture(params=[*WAYS, "stand-in"])
 def loop(
     request: pytest.FixtureRequest, label_studio: LabelStudioServer, tmp_path: Path
 ) -> Iterator[RunningLoop]:
-    """The worker as always; the server made by `label-studio-ml create`, and run in either of its two ways."""
+    """The worker as always; as server `label-studio-ml`, run in either of its two ways, or what stands in for it."""
     running = RunningLoop.on(label_studio, tmp_path / "backend")
-    folder = tmp_path / "served"
-    port = str(running.deployment.settings.port)
-    gunicorn = [str(BIN / "gunicorn"), "--chdir", str(folder), "--bind", f"127.0.0.1:{port}"]
-    if request.param == "stand-in":
-        folder.mkdir()
-        (folder / "_wsgi.py").write_text(
-            "from backend.model import ActiveLearning\n"
-            "from label_studio_ml.api import init_app\n"
-            "app = init_app(ActiveLearning)\n"
-        )
-        program = [*gunicorn, "--pythonpath", str(STAND_IN), "_wsgi:app"]
-    else:
-        create = [
-            str(BIN / "label-studio-ml"),
-            "create",
-            str(folder),
-            "--script",
-            f"{ADAPTER}:ActiveLearning",
-        ]
-        subprocess.run(create, check=True, capture_output=True, cwd=tmp_path)  # it leaves a cache there
-        start = [str(BIN / "label-studio-ml"), "start", str(folder), "--port", port]
-        program = start if request.param == "start" else [*gunicorn, "_wsgi:app"]
+    program = server(request.param, tmp_path / "served", str(running.deployment.settings.port))
     processes = running.processes
     try:
         processes.start_process("serve", program)
@@ -59,6 +42,19 @@ def loop(
         yield running
     finally:
         processes.stop()
+
+
+def server(way: str, folder: Path, port: str) -> list[str]:
+    """The command that serves a folder, which this makes."""
+    gunicorn = [str(BIN / "gunicorn"), "--chdir", str(folder), "--bind", f"127.0.0.1:{port}", "_wsgi:app"]
+    if way == "stand-in":
+        folder.mkdir()
+        (folder / "_wsgi.py").write_text(WSGI)
+        return [*gunicorn, "--pythonpath", str(STAND_IN)]
+    command = str(BIN / "label-studio-ml")
+    create = [command, "create", str(folder), "--script", f"{ADAPTER}:ActiveLearning"]
+    subprocess.run(create, check=True, capture_output=True, cwd=folder.parent)  # it leaves a cache there
+    return gunicorn if way == "gunicorn" else [command, "start", str(folder), "--port", port]
 
 
 def is_up(url: str) -> bool:

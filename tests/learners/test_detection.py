@@ -123,12 +123,8 @@ def test_answers_do_not_depend_on_the_batch(detector: Detector) -> None:
 
 
 def test_as_many_threads_look_as_pay(detector: Detector) -> None:
-    with threads_seen() as seen:
-        looked_at(detector, [scene(0)[0]])
-    assert seen == {1}
-    with threads_seen() as seen:
-        looked_at(detector, [scene(0)[0]] * 32)
-    assert seen == {4}
+    assert threads_seen(lambda: looked_at(detector, [scene(0)[0]])) == {1}
+    assert threads_seen(lambda: looked_at(detector, [scene(0)[0]] * 32)) == {4}
 
 
 def test_saved_and_loaded(detector: Detector, tmp_path: Path) -> None:

@@ -77,12 +77,8 @@ def test_answers_do_not_depend_on_the_batch(segmenter: Segmenter) -> None:
 
 
 def test_as_many_threads_look_as_pay(segmenter: Segmenter) -> None:
-    with threads_seen() as seen:
-        looked_at(segmenter, [scene(0)[0]])
-    assert seen == {1}
-    with threads_seen() as seen:
-        looked_at(segmenter, [scene(0)[0]] * 32)
-    assert seen == {4}
+    assert threads_seen(lambda: looked_at(segmenter, [scene(0)[0]])) == {1}
+    assert threads_seen(lambda: looked_at(segmenter, [scene(0)[0]] * 32)) == {4}
 
 
 def test_every_image_has_as_many_cells_and_pixels(segmenter: Segmenter) -> None:
