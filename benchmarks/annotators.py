@@ -1,12 +1,14 @@
 """Whether 20 annotators at once on a project of 100,000 tasks get the best tasks, each another, and without delay.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/annotators.py [--tasks 100000] [--annotators 20] [--labels 200] [--pace 10]
+    PYTHONPATH=. .venv/bin/python benchmarks/annotators.py [--tasks 100000] [--annotators 20] [--labels 200]
+                                                 [--pace 10] [--turns 3]
 
 Starts what docker-compose.yml runs (see stack.py). Each annotator is a user of their own who asks Label Studio's API
-for the next task, takes a person's time, and submits. They label so many tasks four times: before our backend is
-connected, with Label Studio's default sampling, with its uncertainty sampling (at random, since there are no
-predictions), and with that in the order of predictions that were imported by hand; and with our backend connected and
-rounds running. Webhooks under load are measured by load.py. At 2 seconds a label they would keep Label Studio's one
+for the next task, takes a person's time, and submits. First they label without our backend, so many tasks with Label
+Studio's default sampling, and so many with its uncertainty sampling (at random, since there are no predictions). Then
+they take turns: so many without us, with uncertainty sampling in the order of predictions that were imported by hand,
+and so many with our backend connected and rounds running. What a machine gives changes from minute to minute, and turns
+share that out. Webhooks under load are measured by load.py. At 2 seconds a label they would keep Label Studio's one
 process busy all the time, and wait for one another.
 
 The tasks share 300 image files. Those are embedded by the product's embedder, and each task's embedding is written to
@@ -32,7 +34,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -45,8 +48,8 @@ from sqlalchemy import select, text, update
 from stack import KEPT, keep, make_project, running_stack, was_in_the_queue_before
 
 from backend.demo.annotator import Annotator
-from backend.labelstudio.client import LabelStudio
 from backend.loop.advancing import project_settings
+from backend.loop.connection import disconnect
 from backend.loop.embedders import embedder_folder, embedder_for
 from backend.loop.rounds import served_round
 from backend.loop.sync import sync
@@ -60,7 +63,7 @@ PATIENCE = 1_800.0  # seconds for the first round
 SLOWER = {50: 1.1, 99: 1.5}  # how many times as slow a percentile of GET next may be with us
 SAMPLINGS = ("Sequential sampling", "Uncertainty sampling")  # the first is the default
 BY_HAND = "by hand"  # the version of predictions that are not ours
-ORDERED = "without us, in the order of predictions"
+ORDERED, OURS = "without us, in the order of predictions", "with us"
 
 console = Console(highlight=False, width=120)
 
@@ -72,8 +75,9 @@ def main() -> None:
     )
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--annotators", type=int, default=20)
-    parser.add_argument("--labels", type=int, default=200, help="of each of the four times")
+    parser.add_argument("--labels", type=int, default=200, help="of each time")
     parser.add_argument("--pace", type=float, default=10, help="seconds for a label, on average")
+    parser.add_argument("--turns", type=int, default=3, help="how often both take their turn")
     options = parser.parse_args()
     began = time.monotonic()
     with running_stack() as (loop, images):
@@ -85,35 +89,28 @@ def main() -> None:
             for i in range(options.annotators)
         ]
         team = Team(loop, project_id, keys, digits, options.pace)
+        keep(loop.deployment.database, "queue")
+        with connected(loop, project_id):
+            write_embeddings(loop, project_id)
         console.print(f"set up after {time.monotonic() - began:.0f} s")
-        given = {}
+        given: dict[str, list[Given]] = {}
         for sampling in SAMPLINGS:
             loop.client.set_sampling(project_id, sampling)
             given[f"without us, {sampling.lower()}"] = team.label(options.labels)
-        left = loop.client.task_ids(project_id) - {one.task_id for some in given.values() for one in some}
-        rank_by_hand(loop.client, project_id, sorted(left)[: options.labels + 2 * options.annotators])
-        given[ORDERED] = team.label(options.labels)
-        loop.client.delete_predictions(project_id, BY_HAND)
-        loop.client.set_sampling(project_id, SAMPLINGS[0])
-        connect(loop, project_id)
-        console.print(f"connected after {time.monotonic() - began:.0f} s")
-        ours = given["with us"] = team.label(options.labels)
-        failures = judge(loop, project_id, given, ours)
+        given[ORDERED], given[OURS] = [], []
+        for turn in range(options.turns):
+            labeled = {one.task_id for some in given.values() for one in some}
+            without, ours = in_order_by_hand(team, options.labels, labeled), with_us(team, options.labels)
+            given[ORDERED] += without
+            given[OURS] += ours
+            times = " and ".join(f"{slower(ours, without, rank):.2f}" for rank in SLOWER)
+            console.print(f"turn {turn + 1} after {time.monotonic() - began:.0f} s: {times} times without us")
+        failures = judge(loop, project_id, given)
     for failure in failures:
         console.print(f"FAILED: {failure}")
     if not failures:
         console.print("Everybody got the best task that nobody else had, and nobody waited for us.")
     sys.exit(bool(failures))
-
-
-def rank_by_hand(client: LabelStudio, project_id: int, ids: Sequence[int]) -> None:
-    """Have uncertainty sampling, which is set, serve these tasks, in this order."""
-    predictions = [
-        {"task": task_id, "result": [], "score": rank / len(ids), "model_version": BY_HAND}
-        for rank, task_id in enumerate(ids)
-    ]
-    client.import_predictions(project_id, predictions)
-    client.set_model_version(project_id, BY_HAND)
 
 
 @dataclass(frozen=True)
@@ -179,15 +176,40 @@ class Team:
         return Given(task.id, number, asked, answered, version, time.time() - submitted)
 
 
-def connect(loop: RunningLoop, project_id: int) -> None:
-    """Connect with the embeddings written already, and wait for the first window."""
-    keep(loop.deployment.database, "queue")
+@contextmanager
+def connected(loop: RunningLoop, project_id: int) -> Iterator[None]:
+    """Have the server run, with the project connected; the worker is the caller's to start."""
     loop.processes.start_process("serve")
     wait_for("the server", loop.processes.answers)
     loop.connect(project_id)
-    write_embeddings(loop, project_id)
-    loop.processes.start_process("worker")
-    wait_for("a round", lambda: served_round(loop.deployment, project_id), PATIENCE)
+    yield
+    disconnect(loop.deployment, project_id)
+    loop.processes.stop()
+
+
+def in_order_by_hand(team: Team, labels: int, labeled: Set[int]) -> list[Given]:
+    """Label so many tasks, served by uncertainty sampling in the order of predictions that are imported for it."""
+    client, project_id = team.loop.client, team.project_id
+    ids = sorted(client.task_ids(project_id) - labeled)[: labels + 2 * len(team.keys)]
+    predictions = [
+        {"task": task_id, "result": [], "score": rank / len(ids), "model_version": BY_HAND}
+        for rank, task_id in enumerate(ids)
+    ]
+    client.set_sampling(project_id, SAMPLINGS[1])
+    client.import_predictions(project_id, predictions)
+    client.set_model_version(project_id, BY_HAND)
+    given = team.label(labels)
+    client.delete_predictions(project_id, BY_HAND)
+    client.set_sampling(project_id, SAMPLINGS[0])
+    return given
+
+
+def with_us(team: Team, labels: int) -> list[Given]:
+    """Label so many tasks with our backend connected, from the first window on."""
+    with connected(team.loop, team.project_id):
+        team.loop.processes.start_process("worker")
+        wait_for("a round", lambda: served_round(team.loop.deployment, team.project_id), PATIENCE)
+        return team.label(labels)
 
 
 def write_embeddings(loop: RunningLoop, project_id: int) -> None:
@@ -218,9 +240,7 @@ def write_embeddings(loop: RunningLoop, project_id: int) -> None:
         session.execute(update(Task).where(Task.project_id == project_id).values(embedded=embedder.name))
 
 
-def judge(
-    loop: RunningLoop, project_id: int, given: Mapping[str, Sequence[Given]], ours: Sequence[Given]
-) -> list[str]:
+def judge(loop: RunningLoop, project_id: int, given: Mapping[str, Sequence[Given]]) -> list[str]:
     """Print what was seen; returns what should not have been."""
     table = Table(title="What annotators saw")
     for heading in (
@@ -241,7 +261,7 @@ def judge(
         figures = [f"{np.percentile(seconds, rank):.0f}" for seconds in (waits, submits) for rank in (50, 99)]
         table.add_row(name, str(len(some)), str(len(given_twice(some))), *figures)
     console.print(table)
-    failures = []
+    failures, ours = [], given[OURS]
     database = loop.deployment.database
     if unranked := [
         one.task_id
@@ -260,16 +280,19 @@ def judge(
     if twice := given_twice(ours):
         failures.append(f"{len(twice)} tasks were given to two annotators: {twice[:5]}")
     for rank, factor in SLOWER.items():
-        ratio = next_percentile(ours, rank) / next_percentile(given[ORDERED], rank)
+        ratio = slower(ours, given[ORDERED], rank)
         console.print(f"GET next, percentile {rank}: {ratio:.2f} times without us (goal: {factor})")
         if ratio > factor:
             failures.append(f"percentile {rank} of GET next is {ratio:.2f} times that without us")
     return failures
 
 
-def next_percentile(given: Sequence[Given], rank: float) -> float:
-    """Seconds that GET next took, at this percentile."""
-    return float(np.percentile([one.answered - one.asked for one in given], rank))
+def slower(given: Sequence[Given], others: Sequence[Given], rank: float) -> float:
+    """How many times as long as the others these waited for their next tasks, at this percentile."""
+    ours, theirs = (
+        np.percentile([one.answered - one.asked for one in some], rank) for some in (given, others)
+    )
+    return float(ours / theirs)
 
 
 def given_twice(given: Sequence[Given]) -> list[int]:
