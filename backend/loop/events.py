@@ -18,18 +18,21 @@ from backend.store.together import Together
 SECRET_HEADER = "X-Active-Learning-Secret"  # noqa: S105 (its name, not its value)
 START_TRAINING = "START_TRAINING"
 PROJECT_UPDATED = "PROJECT_UPDATED"
+TASKS_CREATED = "TASKS_CREATED"
+TASKS_DELETED = "TASKS_DELETED"
+ANNOTATIONS_DELETED = "ANNOTATIONS_DELETED"
 SKIPPED = "ANNOTATION_SKIPPED"  # ours: Label Studio sends a skip as an annotation that was cancelled
 UNKNOWN = ""  # ours: whatever Label Studio may come to tell
 MISSED = "MISSED"  # ours: Label Studio changed without a webhook
 DAMAGED = "DAMAGED"  # ours: the served model, or its embeddings, cannot be read
 SETTINGS_CHANGED = "SETTINGS_CHANGED"  # ours: the extra params are others than at the last /setup
 ANNOTATION_ACTIONS = frozenset(
-    {"ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"}
+    {"ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", ANNOTATIONS_DELETED}
 )
-TASK_ACTIONS = frozenset({"TASKS_CREATED", "TASKS_DELETED"})
+TASK_ACTIONS = frozenset({TASKS_CREATED, TASKS_DELETED})
 WEBHOOK_ACTIONS = sorted(ANNOTATION_ACTIONS | TASK_ACTIONS | {PROJECT_UPDATED})
 KNOWN_ACTIONS = frozenset({*WEBHOOK_ACTIONS, START_TRAINING})
-ENDS_WAITING = ANNOTATION_ACTIONS | {SKIPPED, "TASKS_DELETED"}
+ENDS_WAITING = ANNOTATION_ACTIONS | {SKIPPED, TASKS_DELETED}
 LULL = 15.0  # seconds without a label
 APART = 0.03  # seconds between two transactions that record events, so that a burst of webhooks shares them
 

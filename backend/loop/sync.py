@@ -18,7 +18,7 @@ from backend.labelstudio.labeling_config import LabelingConfig, read_labeling_co
 from backend.labelstudio.metadata import metadata
 from backend.labelstudio.results import is_ground_truth, read_target
 from backend.loop.audit import random_order
-from backend.loop.events import START_TRAINING, forget_covered, last_event, pending_events
+from backend.loop.events import START_TRAINING, TASKS_CREATED, forget_covered, last_event, pending_events
 from backend.settings import LoopSettings
 from backend.store.database import upsert
 from backend.store.ids import read_ids
@@ -26,7 +26,6 @@ from backend.store.tables import Event, Project, Task
 
 log = logging.getLogger(__name__)
 
-TASKS_CREATED = "TASKS_CREATED"  # what is told of new tasks
 CHUNK = 500
 # A change with an earlier time may become visible after one with a later time, while transactions overlap.
 OVERLAP = timedelta(seconds=10)

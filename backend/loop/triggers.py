@@ -7,11 +7,13 @@ from sqlalchemy import func, select
 from backend.deployment import Deployment
 from backend.loop.events import (
     ANNOTATION_ACTIONS,
+    ANNOTATIONS_DELETED,
     DAMAGED,
     MISSED,
     PROJECT_UPDATED,
     SETTINGS_CHANGED,
     START_TRAINING,
+    TASKS_CREATED,
     pending_events,
 )
 from backend.loop.publishing import remaining, unlabeled_now
@@ -65,7 +67,7 @@ def labels_waiting(events: list[Event]) -> int:
     """How many tasks got, changed or lost an annotation since the last sync."""
     named = {task_id for event in events for task_id in event.task_ids if event.action in ANNOTATION_ACTIONS}
     # A deletion names no task: count each as one.
-    return len(named) + sum(event.action == "ANNOTATIONS_DELETED" for event in events)
+    return len(named) + sum(event.action == ANNOTATIONS_DELETED for event in events)
 
 
 def _enough_labels(events: list[Event], settings: LoopSettings) -> str | None:
@@ -97,7 +99,7 @@ def _queue_needs(
     if events and 2 * waiting < settings.window:
         if not reserve and pool > waiting:
             return "the queue is nearly used up"
-        if any(event.action == "TASKS_CREATED" for event in events):
+        if any(event.action == TASKS_CREATED for event in events):
             return "tasks were added"
     candidates = latest.facts.get("candidates", 0)
     if not served.trained and embedded >= 2 * max(1, candidates) and (embedded == left or candidates == 0):
