@@ -20,7 +20,6 @@ from tests.servers import PostgreSQL, Redis
 
 IMPORTED_AT_ONCE = 5_000  # tasks
 KEPT = "kept_"  # begins the name of a table that keeps what another one held
-FLIP = 1.0  # seconds between the flip and the note of it, at most
 
 
 @contextmanager
@@ -70,7 +69,7 @@ def make_project(loop: RunningLoop, folder: Path, files: Sequence[str]) -> int:
 
 
 def keep(database: Database, table: str) -> None:
-    """Keep every row that is ever written to a table, in `kept_…`, even when the backend deletes it.
+    """Keep every row that is ever written to a table, and when, in `kept_…`, even when the backend deletes it.
 
     A trigger copies a row in the transaction that writes it, so there is a copy of what was committed and of nothing
     else. It makes the measured writes a little dearer.
@@ -78,8 +77,9 @@ def keep(database: Database, table: str) -> None:
     with database.write() as session:
         for statement in (
             f"CREATE TABLE {KEPT}{table} (LIKE {table})",
+            f"ALTER TABLE {KEPT}{table} ADD COLUMN kept_at timestamptz",
             f"CREATE FUNCTION {KEPT}{table}() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN INSERT INTO {KEPT}{table} SELECT NEW.*; RETURN NULL; END $$",
+            f"$$ BEGIN INSERT INTO {KEPT}{table} SELECT NEW.*, clock_timestamp(); RETURN NULL; END $$",
             f"CREATE TRIGGER {KEPT}{table} AFTER INSERT OR UPDATE ON {table} "
             f"FOR EACH ROW EXECUTE FUNCTION {KEPT}{table}()",
         ):
@@ -91,19 +91,27 @@ def was_in_the_queue_before(
 ) -> bool:
     """Whether the queue was flipped while an annotator's request ran, and the task was in the one before.
 
-    Label Studio then has chosen the task by the old queue, and shows the predictions of the new one: none. asked,
-    answered: Unix time. Needs what `keep` kept of the table `queue`.
+    Label Studio then has chosen the task by the old queue, and shows the predictions of the new one: none. The flip
+    comes between the last import of the new queue and the round's note that it is published, which are seconds apart
+    where the worker is killed between them. asked, answered: Unix time. Needs what `keep` kept of the table `queue`.
     """
-    query = select(Round.id, Round.published_at).where(
-        Round.project_id == project_id, Round.published_at.is_not(None)
-    )
+    published = Round.project_id == project_id, Round.published_at.is_not(None)
     entry = text(f"SELECT 1 FROM {KEPT}queue WHERE round_id = :round AND task_id = :task AND published")
+    imported = text(
+        f"SELECT max(kept_at) FROM {KEPT}queue WHERE round_id = :round AND published AND kept_at <= :until"
+    )
     with database.read() as session:
-        return any(
-            session.scalar(entry, {"round": before.id, "task": task_id})
-            for before, after in pairwise(session.execute(query.order_by(Round.id)).all())
-            if asked - FLIP <= after.published_at.timestamp() <= answered + FLIP
-        )
+        rounds = session.execute(
+            select(Round.id, Round.published_at).where(*published).order_by(Round.id)
+        ).all()
+        for before, after in pairwise(rounds):
+            if after.published_at.timestamp() < asked:
+                continue
+            last = session.scalar(imported, {"round": after.id, "until": after.published_at})
+            flipped = last is not None and last.timestamp() <= answered
+            if flipped and session.scalar(entry, {"round": before.id, "task": task_id}):
+                return True
+    return False
 
 
 def _create_database(url: str, name: str) -> None:
