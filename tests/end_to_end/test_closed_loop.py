@@ -16,6 +16,16 @@ def label(annotator: Annotator, project: DigitsProject, task_id: int) -> None:
     annotator.choose(task_id, "digit", "image", [str(project.digits[task_id])])
 
 
+def train_first_model(loop: RunningLoop, project: DigitsProject, labels: int) -> None:
+    """Connect a project, and label as many tasks of its first queue as start a round, which trains a model."""
+    loop.connect(project.id)
+    loop.wait_for_round(project.id, 0)
+    annotator = loop.annotator(project.id)
+    for task_id in loop.queue(project.id)[:labels]:
+        label(annotator, project, task_id)
+    assert loop.wait_for_round(project.id, 1).trained
+
+
 def test_the_queue_is_served_in_order_before_and_after_each_flip(
     loop: RunningLoop, make_project: Callable[..., DigitsProject]
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from backend.demo.label_studio import LabelStudioServer
 from tests.conftest import DigitsProject
 from tests.end_to_end.running_loop import RunningLoop, digits_config, wait_for
-from tests.end_to_end.test_closed_loop import FAST, label
+from tests.end_to_end.test_closed_loop import FAST, train_first_model
 from tests.servers import program
 
 DOCKERFILE = (Path(__file__).parents[2] / "Dockerfile").read_text()
@@ -63,12 +63,7 @@ def test_the_loop_closes_and_pages_and_map_are_shown(
 ) -> None:
     config = digits_config(**FAST | {"window": 10, "labels_per_round": 6, "embedding": "self-supervised"})
     project = make_project(70, label_config=config)
-    container.connect(project.id)
-    container.wait_for_round(project.id, 0)
-    annotator = container.annotator(project.id)
-    for task_id in container.queue(project.id)[:6]:
-        label(annotator, project, task_id)
-    assert container.wait_for_round(project.id, 1).trained
+    train_first_model(container, project, labels=6)
     outside = container.without_prediction(project.id)
     opened = http.get(f"/api/tasks/{outside}", params={"project": project.id}).raise_for_status().json()
     assert [one["model_version"] for one in opened["predictions"]] == [container.served(project.id).version]
@@ -85,4 +80,7 @@ def test_the_loop_closes_and_pages_and_map_are_shown(
         assert pages.get(path).status_code == httpx.codes.OK, path
     for command in ("serve", "worker"):
         assert container.processes.running(command)
+        shut_in = Path(f"/proc/{container.processes.pids(command)[-1]}")  # the first is Bubblewrap itself
+        assert re.search(r"^\S+ / \S+ ro\b", (shut_in / "mounts").read_text(), re.MULTILINE)
+        assert re.search(r"^CapEff:\s+0+$", (shut_in / "status").read_text(), re.MULTILINE)
         assert not READ_ONLY.findall(container.processes.log(command).read_text())

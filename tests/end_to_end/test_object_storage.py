@@ -36,18 +36,11 @@ def machines(label_studio: LabelStudioServer, tmp_path: Path, s3: S3Server) -> I
     try:
         running.processes.start_process("serve")
         working.start_process("worker")
-        wait_for("the server", lambda: _answers(running.processes.url))
+        wait_for("the server", running.processes.answers)
         yield running
     finally:
         working.stop()
         running.processes.stop()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=2, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_machines_that_share_only_addresses_close_the_loop(

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import DigitsProject
 from tests.end_to_end.running_loop import RunningLoop, digits_config
-from tests.end_to_end.test_closed_loop import FAST, label
+from tests.end_to_end.test_closed_loop import FAST, train_first_model
 
 
 @pytest.fixture(scope="module")
@@ -15,12 +15,7 @@ def trained(loop: RunningLoop, make_project: Callable[..., DigitsProject]) -> Di
     """A project with a trained model, whose window holds a part of its tasks."""
     config = digits_config(**FAST | {"window": 10, "labels_per_round": 6})
     project = make_project(60, label_config=config)
-    loop.connect(project.id)
-    loop.wait_for_round(project.id, 0)
-    annotator = loop.annotator(project.id)
-    for task_id in loop.queue(project.id)[:6]:
-        label(annotator, project, task_id)
-    assert loop.wait_for_round(project.id, 1).trained
+    train_first_model(loop, project, labels=6)
     return project
 
 
